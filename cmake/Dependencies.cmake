@@ -1,0 +1,28 @@
+# What Baton stands on: Debian 12 packages (tools/setup.sh installs them).
+find_package(Threads REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json url)
+find_package(OpenSSL REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(FABRIC REQUIRED IMPORTED_TARGET libfabric)
+find_path(UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
+
+add_library(baton_utf8proc INTERFACE)
+target_include_directories(baton_utf8proc SYSTEM INTERFACE ${UTF8PROC_INCLUDE})
+target_link_libraries(baton_utf8proc INTERFACE ${UTF8PROC_LIBRARY})
+
+set(BATON_COMMON_LIBRARIES Boost::json fmt::fmt spdlog::spdlog Threads::Threads)
+set(BATON_NET_LIBRARIES Boost::url OpenSSL::SSL OpenSSL::Crypto)
+set(BATON_TEXT_LIBRARIES PkgConfig::PCRE2 baton_utf8proc)
+set(BATON_FABRIC_LIBRARIES PkgConfig::FABRIC)
+set(BATON_CLI_LIBRARIES CLI11::CLI11)
+
+if(BATON_TESTS)
+  enable_testing()
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()

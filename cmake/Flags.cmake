@@ -1,0 +1,28 @@
+# Compiler flags for every target. Files named *_avx2.cpp, *_avx512*.cpp get their ISA in
+# Modules.cmake; everything else stays at x86-64-v2 so that one binary runs anywhere.
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -fno-strict-aliasing)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports these inside Boost and libstdc++ when optimising (GCC bug 105329 and kin).
+  add_compile_options(-Wno-restrict -Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-psabi
+                      -Wno-array-bounds -Wno-stringop-overread -Wno-mismatched-new-delete
+                      -Wno-dangling-pointer -Wno-uninitialized -Wno-free-nonheap-object)
+endif()
+if(BATON_WERROR)
+  add_compile_options(-Werror)
+endif()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  add_compile_options(-march=x86-64-v2)
+endif()
+# Token streams must not depend on how a compiler contracts floats: kernels ask for FMA by name.
+add_compile_options(-ffp-contract=off)
+
+if(BATON_SANITIZE)
+  string(REPLACE ";" "," _list "${BATON_SANITIZE}")
+  add_compile_options(-fsanitize=${_list} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${_list})
+endif()

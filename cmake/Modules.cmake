@@ -1,0 +1,86 @@
+# baton_module(name DEPS libs [PCH net]): library baton_<name> from src/<name>/**.cpp, and one
+# test program baton_<name>_test from src/<name>/**_test.cpp.
+
+function(_baton_isa_flags)
+  foreach(file ${ARGN})
+    if(file MATCHES "_avx512vnni\\.cpp$")
+      set_source_files_properties(${file} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
+        "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni")
+    elseif(file MATCHES "_avx512\\.cpp$")
+      set_source_files_properties(${file} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
+        "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq")
+    elseif(file MATCHES "_avx2\\.cpp$")
+      set_source_files_properties(${file} PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
+        "-mavx2;-mfma;-mf16c")
+    endif()
+  endforeach()
+endfunction()
+
+# Asio and Beast are the slow headers: one precompiled header serves every target that uses them.
+function(_baton_pch target kind)
+  if(NOT kind STREQUAL "net")
+    return()
+  endif()
+  if(NOT TARGET baton_pch_net)
+    file(WRITE ${CMAKE_BINARY_DIR}/pch_net.cpp "// Host of the precompiled network headers.\n")
+    add_library(baton_pch_net OBJECT ${CMAKE_BINARY_DIR}/pch_net.cpp)
+    target_link_libraries(baton_pch_net PRIVATE ${BATON_COMMON_LIBRARIES} ${BATON_NET_LIBRARIES})
+    target_precompile_headers(baton_pch_net PRIVATE
+      <memory> <string> <vector> <functional> <map> <unordered_map> <optional> <span>
+      <fmt/format.h> <spdlog/spdlog.h> <boost/json.hpp> <boost/asio.hpp> <boost/asio/ssl.hpp>
+      <boost/asio/experimental/awaitable_operators.hpp> <boost/beast/core.hpp>
+      <boost/beast/http.hpp> <boost/url.hpp>)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM baton_pch_net)
+endfunction()
+
+function(_baton_sources name out_sources out_tests)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  set(tests ${sources})
+  list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  _baton_isa_flags(${sources})
+  set(${out_sources} "${sources}" PARENT_SCOPE)
+  set(${out_tests} "${tests}" PARENT_SCOPE)
+endfunction()
+
+function(_baton_add_tests name tests pch)
+  if(NOT BATON_TESTS OR NOT tests)
+    return()
+  endif()
+  add_executable(baton_${name}_test ${tests})
+  target_link_libraries(baton_${name}_test PRIVATE baton_${name} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_compile_definitions(baton_${name}_test PRIVATE BATON_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  _baton_pch(baton_${name}_test "${pch}")
+  add_test(NAME ${name} COMMAND baton_${name}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endfunction()
+
+function(baton_module name)
+  cmake_parse_arguments(ARG "" "PCH" "DEPS" ${ARGN})
+  _baton_sources(${name} sources tests)
+  if(sources)
+    add_library(baton_${name} STATIC ${sources})
+    target_include_directories(baton_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+    target_link_libraries(baton_${name} PUBLIC ${ARG_DEPS})
+    _baton_pch(baton_${name} "${ARG_PCH}")
+  else()
+    add_library(baton_${name} INTERFACE)
+    target_include_directories(baton_${name} INTERFACE ${CMAKE_SOURCE_DIR}/src)
+    target_link_libraries(baton_${name} INTERFACE ${ARG_DEPS})
+  endif()
+  _baton_add_tests(${name} "${tests}" "${ARG_PCH}")
+endfunction()
+
+function(baton_program program folder)
+  cmake_parse_arguments(ARG "" "PCH" "DEPS" ${ARGN})
+  _baton_sources(${folder} sources tests)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${program} ${sources})
+  target_include_directories(${program} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(${program} PRIVATE ${ARG_DEPS})
+  _baton_pch(${program} "${ARG_PCH}")
+  set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+endfunction()

@@ -1,0 +1,84 @@
+// HTTP/1.1 client on Asio coroutines with a keep-alive pool per origin.
+//
+// A pooled connection that turns out to be stale (closed by the peer before the first response
+// byte) is replaced once, silently; nothing else is retried here. Every step has a deadline.
+// Thread-safe when used from one io_context's threads; each ClientStream belongs to one coroutine.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+
+#include "common/clock.h"
+#include "common/status.h"
+#include "http/message.h"
+
+namespace baton::http {
+
+namespace asio = boost::asio;
+
+// "http://host:port" taken apart; IPv6 hosts keep no brackets here.
+struct Origin {
+  bool tls = false;
+  std::string host;
+  uint16_t port = 80;
+  std::string ToString() const;  // "http://[::1]:30000"
+  friend auto operator<=>(const Origin&, const Origin&) = default;
+};
+// Accepts "http://h:p", "h:p" and a trailing slash. kInvalidArgument says what is wrong.
+Result<Origin> ParseOrigin(std::string_view url);
+
+struct ClientOptions {
+  std::chrono::milliseconds connect_timeout{2'000};
+  std::chrono::milliseconds idle_timeout{50'000};  // pooled connections older than this are closed
+  size_t max_idle_per_origin = 256;
+  size_t max_header_bytes = 64 << 10;
+};
+
+// A response whose body is read piece by piece. Destroying it before the end closes the
+// connection (that is how a request is cancelled); after the end the connection goes back to the
+// pool. Cancel() may be called from any thread.
+class ClientStream {
+ public:
+  virtual ~ClientStream() = default;
+  virtual int status() const = 0;
+  virtual const Headers& headers() const = 0;
+  // The next piece of the body (de-chunked) as it arrives; empty at the end.
+  // kUnavailable when the peer closes early, kDeadlineExceeded, kCancelled.
+  virtual asio::awaitable<Result<std::string>> Read(TimePoint deadline) = 0;
+  // The rest of the body, at most max_bytes (kTooLarge).
+  virtual asio::awaitable<Result<std::string>> ReadAll(TimePoint deadline, size_t max_bytes) = 0;
+  virtual void Cancel() = 0;
+};
+
+struct ClientRequest {
+  std::string method = "GET";
+  std::string target = "/";
+  Headers headers;       // Host and Content-Length are added
+  std::string body;
+};
+
+class Client {
+ public:
+  Client(asio::any_io_executor executor, ClientOptions options);
+  ~Client();
+
+  // Sends and waits for the response head, at the latest until `deadline`.
+  // kUnavailable: refused, reset, unresolved (the message names origin and reason).
+  asio::awaitable<Result<std::unique_ptr<ClientStream>>> Start(Origin origin, ClientRequest request,
+                                                               TimePoint deadline);
+  // The same, whole: status, headers and body.
+  asio::awaitable<Result<Response>> Fetch(Origin origin, ClientRequest request, TimePoint deadline,
+                                          size_t max_body_bytes = 16 << 20);
+  void CloseIdle();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace baton::http

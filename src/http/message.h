@@ -1,0 +1,51 @@
+// HTTP requests and responses as plain values. Beast types end inside http/.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace baton::http {
+
+// Header fields in order of arrival; names compare without case.
+class Headers {
+ public:
+  void Add(std::string name, std::string value) { fields_.emplace_back(std::move(name), std::move(value)); }
+  void Set(std::string_view name, std::string value);  // replaces all of that name
+  void Remove(std::string_view name);
+  // First value, or "" when absent.
+  std::string_view Get(std::string_view name) const;
+  bool Has(std::string_view name) const;
+  auto begin() const { return fields_.begin(); }
+  auto end() const { return fields_.end(); }
+  size_t size() const { return fields_.size(); }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> fields_;
+};
+
+bool EqualsIgnoreCase(std::string_view a, std::string_view b);
+
+struct Request {
+  std::string method;   // "GET", "POST" ...
+  std::string target;   // as on the wire: path and query
+  std::string path;     // percent-decoded path without the query
+  std::vector<std::pair<std::string, std::string>> query;  // decoded
+  Headers headers;
+  std::string body;
+  std::string peer;     // "127.0.0.1:40000"
+  // The value of the first query parameter of that name, or "".
+  std::string_view QueryValue(std::string_view name) const;
+};
+
+struct Response {
+  int status = 200;
+  Headers headers;
+  std::string body;
+};
+
+// "Bad Request" for 400 and so on; "Unknown" for codes without a name.
+std::string_view ReasonPhrase(int status);
+
+}  // namespace baton::http

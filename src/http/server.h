@@ -1,0 +1,94 @@
+// HTTP/1.1 server on Asio coroutines. One Server, any number of handler coroutines; a handler runs
+// on the executor that the Server was made with (a strand per connection).
+//
+// Limits (each with its answer): header bytes 431, body bytes 413, header/body read time 408, idle
+// keep-alive closed, connections 503. Malformed or smuggling-prone requests get 400 and a close
+// (both Content-Length and Transfer-Encoding, repeated lengths, obs-fold, bare LF).
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include "common/status.h"
+#include "http/message.h"
+
+namespace baton::http {
+
+namespace asio = boost::asio;
+
+// The reply side of one request. Exactly one of Send or BeginStream..EndStream is used; a handler
+// that returns without either gets a 500 sent for it. Use from the handler's executor only.
+class Responder {
+ public:
+  virtual ~Responder() = default;
+
+  // Whole answer with Content-Length.
+  virtual asio::awaitable<Status> Send(Response response) = 0;
+
+  // Chunked answer. Each Write is flushed at once. kCancelled when the client is gone,
+  // kDeadlineExceeded when it does not read for write_timeout.
+  virtual asio::awaitable<Status> BeginStream(int status, Headers headers) = 0;
+  virtual asio::awaitable<Status> Write(std::string_view bytes) = 0;
+  virtual asio::awaitable<Status> EndStream() = 0;
+  // Breaks the connection so that the client sees a truncated stream, not a clean end.
+  virtual void AbortStream() = 0;
+
+  // Called once, on the handler's executor, when the client closes or resets before the answer is
+  // complete (seen within milliseconds, also while the handler only waits). Set before waiting.
+  virtual void OnDisconnect(std::function<void()> callback) = 0;
+  virtual bool disconnected() const = 0;
+  virtual bool started() const = 0;  // a head has been sent
+};
+
+using Handler = std::function<asio::awaitable<void>(Request& request, Responder& responder)>;
+
+struct ServerOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 0;  // 0 picks a free port
+  size_t max_header_bytes = 64 << 10;
+  size_t max_body_bytes = size_t{64} << 20;
+  size_t max_connections = 16384;
+  std::chrono::milliseconds header_timeout{10'000};  // first byte of a request to end of header
+  std::chrono::milliseconds body_timeout{60'000};
+  std::chrono::milliseconds idle_timeout{75'000};    // keep-alive connection between requests
+  std::chrono::milliseconds write_timeout{30'000};
+};
+
+class Server {
+ public:
+  // `executor` is usually an io_context's or a thread_pool's.
+  Server(asio::any_io_executor executor, ServerOptions options);
+  ~Server();  // stops and waits for nothing: call Stop() and run the executor dry first
+
+  // Exact path; `method` "*" means any. A path that ends in "/*" matches every path below it.
+  // Unknown path 404, known path with another method 405 (+ Allow); both through SetFallback's
+  // handler when set. Routes are fixed before Start.
+  void Route(std::string method, std::string path, Handler handler);
+  void SetFallback(Handler handler);
+  // Runs before every route; return false when it has answered (authentication, CORS preflight).
+  void SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter);
+  // Body of the answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503).
+  void SetErrorBody(std::function<Response(int status, std::string_view message)> make);
+
+  // Binds and listens. kUnavailable names the address and errno (port in use).
+  Status Start();
+  uint16_t port() const;
+  // Stops accepting, closes idle connections; running handlers go on. `OpenRequests()` tells.
+  void Drain();
+  size_t OpenRequests() const;
+  // Closes everything now.
+  void Stop();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace baton::http
