@@ -1,0 +1,157 @@
+// The transfer engine: one-sided writes from a sender's region into a receiver's granted slots,
+// completed by counting. Knows regions, runs, slots and counts; nothing of models or requests.
+// Design: specs/transfer-engine.md section 6, design.md section 4.
+//
+// Receiver              Sender
+//   Expect(peer) -> Slot      (slot and page list travel in the caller's control message)
+//                           Begin(peer, slot) -> SendId
+//                           Push(send, runs) ... as data becomes ready; returns writes to expect
+//   Seal(slot, writes)        (the total travels in the caller's control message, in any order)
+//   event kReceiveDone      Finish(send) -> event kSendDone: the source memory is free again
+//
+// Every write carries a 32-bit immediate: 20-bit slot | 8-bit generation | 4-bit kind. The receiver
+// counts arrivals per slot; when count and seal agree the slot is done. Nothing relies on order.
+// An immediate of another generation is counted as stray and never applied.
+//
+// Ownership: a slot belongs to its holder until Release; after a cancel or failure the memory
+// behind it may still be written by the peer, so the holder releases slot and pages only after the
+// peer confirmed that it stopped, or after event kFenced of that peer.
+//
+// Threads: one worker owns the fabric objects and calls `on_event`; all methods may be called from
+// any thread, take O(1) and never block on the network (Open, Register and Connect excepted: they
+// have deadlines). Push is wait-free for its caller and allocates nothing.
+// Every Expect and Begin ends in exactly one terminal event.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/memory.h"
+#include "common/metrics.h"
+#include "common/status.h"
+
+namespace baton::transfer {
+
+struct RegionTag;
+struct PeerTag;
+struct SendTag;
+using RegionId = StrongId<RegionTag, uint32_t>;  // index in Register order: 0, 1 ...
+using PeerId = StrongId<PeerTag, uint32_t>;
+using SendId = StrongId<SendTag, uint64_t>;
+
+struct Slot {
+  uint32_t index = 0;      // < 2^20
+  uint8_t generation = 0;  // of that index; grows with each reuse
+  friend bool operator==(Slot, Slot) = default;
+};
+
+// Bytes [local_offset, +bytes) of the sender's region go to remote_offset of the receiver's.
+struct Run {
+  uint64_t local_offset = 0;
+  uint64_t remote_offset = 0;
+  uint64_t bytes = 0;
+};
+
+enum class ProviderKind : uint8_t { kAuto, kEfa, kTcp, kShm, kLoopback };
+Result<ProviderKind> ParseProvider(std::string_view name);  // "auto", "efa", "tcp", "shm"
+
+class LoopbackNetwork;  // loopback/loopback.h: in-process, injects faults from a seed
+
+struct Options {
+  ProviderKind provider = ProviderKind::kAuto;  // efa when an EFA device is usable, else tcp
+  bool require_rdma = false;       // refuse anything but hardware RDMA
+  std::string host = "127.0.0.1";  // interface that tcp listens on; 0.0.0.0 picks the routed one
+  uint32_t max_slots = 4096;
+  uint32_t max_sends = 1024;
+  uint32_t max_queued_runs = 1 << 16;  // bound of pushed but unposted runs; Push fails above it
+  uint64_t max_write_bytes = 1 << 20;  // longer runs are cut
+  std::chrono::milliseconds idle_poll{10};  // progress period while nothing is expected
+  bool self_test = true;
+  std::shared_ptr<LoopbackNetwork> loopback;  // for kLoopback
+};
+
+// What was chosen and measured at Open: printed, exported, never silent.
+struct FabricReport {
+  std::string provider;      // "efa", "tcp;ofi_rxm", "shm", "loopback"
+  std::string fabric;        // fabric attribute name, e.g. "efa-direct", "127.0.0.0/8"
+  std::vector<std::string> rails;  // domain names: "rdmap0s6-rdm", "lo"
+  bool hardware_rdma = false;
+  std::string write_path;    // "native", "emulated", "software"
+  double self_test_gb_per_s = 0;  // 10^9 bytes/s over 16 MiB in 1 MiB writes; 0 when not run
+  std::string libfabric_version;
+  std::string ToString() const;  // one log line
+};
+
+struct Event {
+  enum class Kind : uint8_t {
+    kReceiveDone,    // slot: every byte of the sealed transfer has landed
+    kReceiveFailed,  // slot: expired, cancelled, or its peer was lost (status says which)
+    kSendDone,       // send: all writes completed locally and Finish was called
+    kSendFailed,     // send: cancelled, expired or failed, and nothing of it is in flight any more
+    kFenced,         // peer: after Disconnect; none of its writes can land from now on
+    kPeerLost,       // peer: the fabric reported it dead; all its slots and sends fail
+  };
+  Kind kind;
+  Slot slot{};
+  SendId send{};
+  PeerId peer{};
+  Status status;
+  uint64_t bytes = 0;       // kSend*: bytes written
+  uint32_t writes = 0;      // kReceiveDone, kSend*: writes counted
+  TimePoint first_at{};     // first write seen / posted
+  TimePoint last_at{};
+};
+
+class Engine {
+ public:
+  // Opens the fabric, starts the worker, runs the self-test. kUnsupported / kUnavailable name
+  // provider, fi_* call and errno. `on_event` is called from the worker and must not block.
+  static Result<std::unique_ptr<Engine>> Open(Options options, std::function<void(const Event&)> on_event);
+  virtual ~Engine() = default;  // fails everything outstanding, then joins the worker
+
+  virtual const FabricReport& report() const = 0;
+
+  // Registers memory that outlives the engine. Both senders' and receivers' pools.
+  virtual Result<RegionId> Register(MemorySpan memory) = 0;
+
+  // A versioned blob that lets a peer write into `regions` (addresses, keys, epoch, provider).
+  virtual std::string Describe() const = 0;
+
+  // Makes a peer reachable and warm (one small write each way is not needed for later speed).
+  // kDataCorrupt for a bad blob, kUnsupported for another protocol version or provider (names both).
+  virtual Result<PeerId> Connect(std::string_view blob, TimePoint deadline) = 0;
+  // Ends the peer: its slots and sends fail, then kFenced.
+  virtual void Disconnect(PeerId peer) = 0;
+
+  // Receiver. kResourceExhausted when all slots are held.
+  virtual Result<Slot> Expect(PeerId from, TimePoint deadline) = 0;
+  virtual void Seal(Slot slot, uint32_t writes) = 0;
+  virtual void Cancel(Slot slot) = 0;    // -> kReceiveFailed unless it ended already
+  virtual void Release(Slot slot) = 0;   // after its terminal event: the index may be reused
+
+  // Sender. `remote_region` indexes the peer's Register order.
+  virtual Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
+                               TimePoint deadline) = 0;
+  // Returns how many writes the runs become; the caller sums them for its seal. Zero-byte runs are
+  // skipped. kResourceExhausted when max_queued_runs is reached, kOutOfRange outside of a region,
+  // kCancelled when the send has ended.
+  virtual Result<uint32_t> Push(SendId send, std::span<const Run> runs) = 0;
+  virtual void Finish(SendId send) = 0;
+  virtual void CancelSend(SendId send) = 0;  // stops posting; kSendFailed once drained
+
+  // Held slots, live sends, bytes in flight ...: zero when idle; tests and /metrics watch it.
+  struct Usage { uint32_t slots_held = 0, sends_live = 0, peers = 0; uint64_t stray_writes = 0,
+                 bytes_sent = 0, bytes_received = 0; };
+  virtual Usage usage() const = 0;
+  virtual void ExportMetrics(metrics::Registry& registry) = 0;
+};
+
+}  // namespace baton::transfer
