@@ -313,6 +313,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   std::map<http::Origin, std::shared_ptr<PrefillPeer>> peers;
   std::unordered_set<transfer::PeerId> fenced;
   bool ticking = false, stopped = false;
+  bool stop_called = false;  // by the owner's thread
   std::atomic<int> prealloc_count{0}, transfer_count{0}, quarantine_count{0};
   std::atomic<uint64_t> failed{0};
 };
@@ -335,7 +336,7 @@ Result<std::unique_ptr<DecodeService>> DecodeService::Start(boost::asio::any_io_
 DecodeService::~DecodeService() { Stop(); }
 
 void DecodeService::Stop() {
-  if (!impl_) return;
+  if (!impl_ || std::exchange(impl_->stop_called, true)) return;
   asio::post(impl_->strand, [impl = impl_] {
     impl->stopped = true;
     impl->tick.cancel();

@@ -473,6 +473,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   std::unordered_map<transfer::SendId, int64_t> send_rooms;
   std::unordered_map<uint64_t, Peer> peers;  // by instance
   bool ticking = false, stopped = false;
+  bool stop_called = false;  // by the owner's thread
   std::atomic<int> bootstrapping_count{0}, inflight_count{0};
   std::atomic<uint64_t> bytes_sent{0}, failed{0};
 };
@@ -496,7 +497,7 @@ Result<std::unique_ptr<PrefillService>> PrefillService::Start(boost::asio::any_i
 PrefillService::~PrefillService() { Stop(); }
 
 void PrefillService::Stop() {
-  if (!impl_) return;
+  if (!impl_ || std::exchange(impl_->stop_called, true)) return;
   impl_->server.Stop();
   asio::post(impl_->strand, [impl = impl_] {
     impl->stopped = true;

@@ -11,6 +11,7 @@
 #include "disagg/decode.h"
 #include "disagg/prefill.h"
 #include "engine/engine.h"
+#include "server/active_requests.h"
 #include "server/model_text.h"
 #include "server/options.h"
 
@@ -39,6 +40,7 @@ struct Context {
   std::unique_ptr<disagg::DecodeService> decode;    // Mode::kDecode
   metrics::Registry registry;
   RequestMetrics metrics;
+  ActiveRequests active;
   std::atomic<bool> ready{false};     // warm-up is over
   std::atomic<bool> draining{false};
   std::atomic<uint64_t> next_seed{1};

@@ -14,7 +14,10 @@ struct SequenceText {
 Generation::Generation(Context& context, asio::any_io_executor executor)
     : context_(context), mailbox_(std::make_shared<Mailbox>(executor)) {}
 
-Generation::~Generation() { Abort(); }
+Generation::~Generation() {
+  Abort();
+  for (const Sequence& s : sequences_) context_.active.Remove(s.rid, s.id);
+}
 
 void Generation::Abort() {
   for (const Sequence& s : sequences_) {
@@ -78,6 +81,7 @@ Status Generation::Submit(int index, SequenceSpec spec) {
   if (!status.ok()) return status;
   context_.metrics.requests->Add();
   context_.metrics.prompt_tokens->Add(s.prompt_tokens);
+  context_.active.Add(s.rid, s.id);
   sequences_.push_back(std::move(s));
   texts_.push_back(std::move(text));
   ++running_;
