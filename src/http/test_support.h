@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -88,6 +89,10 @@ class RawSocket {
  public:
   explicit RawSocket(int fd = -1) : fd_(fd) { SetTimeouts(); }
   RawSocket(RawSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  RawSocket& operator=(RawSocket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
   ~RawSocket() { Close(); }
 
   static RawSocket Connect(uint16_t port, int receive_buffer = 0) {
@@ -165,6 +170,8 @@ class RawSocket {
     const timeval patience{std::chrono::seconds(kPatience).count(), 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    const int on = 1;  // pieces must travel as they are sent
+    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
   int fd_;
 };
