@@ -10,6 +10,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/json.h"
+#include "common/mapped_file.h"
 #include "model/model.h"
 
 namespace baton::model {
