@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,10 @@ struct EngineOptions {
                                      // what the request can still produce
   bool prefix_cache = true;
 };
+
+// Most rows of one step (decodes and prompt tokens): load the model for so many
+// (model::LoadOptions::max_tokens) and for max_logit_rows.
+int MaxStepTokens(const EngineOptions& options);
 
 // Pages for a whole prompt, granted to a peer that will write them. Move-only; destroying it gives
 // the pages back, so whoever must wait for a peer keeps it (quarantine is just keeping it).
@@ -96,11 +101,12 @@ class Engine {
   void AbortAll();
 
   // Waits (FIFO, never overtaken by later reservations) until the pages for request.prompt fit with head-room, then calls `ready`
-  // once on the engine thread: a reservation, or kDeadlineExceeded / kCancelled / kTooLarge.
+  // once on the engine thread: a reservation, or kDeadlineExceeded / kCancelled. Errors as Submit's;
+  // then `ready` is not called. Request::observer must be null.
   Status ReserveKv(Request request, TimePoint deadline,
                    std::function<void(Result<KvReservation>)> ready);
   // All KV of the prompt is in the reserved pages: the request joins the running batch. The sink
-  // gets the first token as its first event.
+  // gets the first token as its first event. An empty reservation is ignored.
   void StartWithKv(KvReservation reservation, FirstToken first);
 
   MemorySpan kv_memory() const;              // register this with the transfer engine
@@ -110,7 +116,8 @@ class Engine {
   const EngineOptions& options() const;      // with the zeros filled in
   int max_prompt_tokens() const;             // longest accepted prompt
 
-  // Drops the prefix cache. kUnavailable while requests are active.
+  // Drops the prefix cache. kUnavailable while requests, reservations or holds are alive. Waits for
+  // the running step, 5 s at most.
   Status FlushCache();
   EngineStats stats() const;
   // Progress for health checks: time of the last finished step, or Now() when idle.
