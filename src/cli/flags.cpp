@@ -1,0 +1,211 @@
+#include "cli/flags.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <numeric>
+
+namespace baton::cli {
+namespace {
+
+const Flag* FindExact(std::span<const Flag> flags, std::string_view name) {
+  for (const Flag& flag : flags) {
+    if (flag.name == name || std::find(flag.aliases.begin(), flag.aliases.end(), name) != flag.aliases.end()) return &flag;
+  }
+  return nullptr;
+}
+
+// `name` may be a prefix of exactly one flag's names.
+Result<const Flag*> FindFlag(std::span<const Flag> flags, std::string_view name) {
+  if (const Flag* flag = FindExact(flags, name)) return flag;
+  std::vector<const Flag*> matches;
+  std::vector<std::string> all;
+  for (const Flag& flag : flags) {
+    bool hit = flag.name.starts_with(name);
+    all.emplace_back(flag.name);
+    for (const std::string_view alias : flag.aliases) {
+      hit = hit || alias.starts_with(name);
+      all.emplace_back(alias);
+    }
+    if (hit) matches.push_back(&flag);
+  }
+  if (matches.size() == 1) return matches[0];
+  if (matches.size() > 1) {
+    return Error(Code::kInvalidArgument, "--{} could mean --{} or --{}: write more of it", name, matches[0]->name, matches[1]->name);
+  }
+  const std::string near = Nearest(name, all);
+  return Error(Code::kInvalidArgument, "unknown flag --{}{}", name, near.empty() ? "" : "; did you mean --" + near + "?");
+}
+
+Status CheckValue(const Flag& flag, const std::string& text) {
+  const char* end = text.data() + text.size();
+  if (flag.kind == FlagKind::kInteger) {
+    int64_t n = 0;
+    const auto parsed = std::from_chars(text.data(), end, n);
+    if (parsed.ec != std::errc() || parsed.ptr != end) {
+      return Error(Code::kInvalidArgument, "--{} needs an integer, found \"{}\"", flag.name, text);
+    }
+  } else if (flag.kind == FlagKind::kNumber) {
+    double n = 0;
+    const auto parsed = std::from_chars(text.data(), end, n);
+    if (parsed.ec != std::errc() || parsed.ptr != end) {
+      return Error(Code::kInvalidArgument, "--{} needs a number, found \"{}\"", flag.name, text);
+    }
+  }
+  if (!flag.choices.empty() && std::find(flag.choices.begin(), flag.choices.end(), text) == flag.choices.end()) {
+    std::string list;
+    for (const auto choice : flag.choices) list += (list.empty() ? "" : ", ") + std::string(choice);
+    return Error(Code::kInvalidArgument, "--{} must be one of {}, found \"{}\"", flag.name, list, text);
+  }
+  return Status::Ok();
+}
+
+// The flat part of YAML that flag files use: `key: value`, comments, quotes, true/false.
+Result<std::vector<std::pair<std::string, std::string>>> ReadConfig(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) return Error(Code::kNotFound, "--config: cannot read {}", path);
+  std::vector<std::pair<std::string, std::string>> out;
+  std::string line;
+  for (int number = 1; std::getline(in, line); ++number) {
+    const auto trim = [](std::string text) {
+      text.erase(0, std::min(text.find_first_not_of(" \t\r"), text.size()));
+      text.erase(text.find_last_not_of(" \t\r") + 1);
+      return text;
+    };
+    if (const size_t hash = line.find(" #"); hash != std::string::npos) line.resize(hash);
+    line = trim(line);
+    if (line.empty() || line[0] == '#' || line == "---") continue;
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos) {
+      return Error(Code::kInvalidArgument, "--config {} line {}: expected \"key: value\"", path, number);
+    }
+    std::string key = trim(line.substr(0, colon));
+    std::string value = trim(line.substr(colon + 1));
+    if (value.size() >= 2 && (value[0] == '"' || value[0] == '\'') && value.back() == value[0]) {
+      value = value.substr(1, value.size() - 2);
+    }
+    std::replace(key.begin(), key.end(), '_', '-');
+    out.emplace_back(std::move(key), std::move(value));
+  }
+  return out;
+}
+
+bool IsTrue(std::string_view text) { return text == "true" || text == "True" || text == "1" || text == "yes"; }
+
+}  // namespace
+
+std::string Nearest(std::string_view word, const std::vector<std::string>& names) {
+  std::string best;
+  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string& name : names) {
+    std::vector<size_t> row(name.size() + 1);
+    std::iota(row.begin(), row.end(), 0);
+    for (size_t i = 1; i <= word.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= name.size(); ++j) {
+        const size_t substitute = diagonal + (word[i - 1] != name[j - 1]);
+        diagonal = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
+      }
+    }
+    if (row[name.size()] < best_distance) {
+      best_distance = row[name.size()];
+      best = name;
+    }
+  }
+  return best;
+}
+
+Result<FlagValues> ParseFlags(std::span<const Flag> flags, std::vector<std::string> arguments) {
+  FlagValues out;
+  for (const Flag& flag : flags) {
+    if (!flag.default_text.empty()) out.values_[std::string(flag.name)] = flag.default_text;
+  }
+  std::string config;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (!argument.starts_with("--") || argument.size() == 2) {
+      return Error(Code::kInvalidArgument, "unexpected argument \"{}\": flags begin with --", argument);
+    }
+    const size_t equals = argument.find('=');
+    const std::string name = argument.substr(2, equals == std::string::npos ? equals : equals - 2);
+    const auto flag = FindFlag(flags, name);
+    if (!flag.ok()) return flag.status();
+    const std::string key((*flag)->name);
+    std::string value = "true";
+    if (equals != std::string::npos) {
+      value = argument.substr(equals + 1);
+    } else if ((*flag)->kind != FlagKind::kSwitch) {
+      if (i + 1 >= arguments.size()) return Error(Code::kInvalidArgument, "--{} needs a value", key);
+      value = arguments[++i];
+    }
+    if (Status s = CheckValue(**flag, value); !s.ok()) return s;
+    out.values_[key] = value;
+    out.given_[key] = true;
+    if (key == "config") config = value;
+  }
+  if (config.empty()) return out;
+  auto entries = ReadConfig(config);
+  if (!entries.ok()) return entries.status();
+  for (const auto& [key, value] : *entries) {
+    const Flag* flag = FindExact(flags, key);
+    if (!flag) {
+      const auto found = FindFlag(flags, key);
+      return Error(Code::kInvalidArgument, "--config {}: {}", config, found.ok() ? "write --" + std::string((*found)->name) + " in full" : found.status().message());
+    }
+    if (out.given_.count(flag->name)) continue;  // the command line wins
+    if (Status s = CheckValue(*flag, value); !s.ok()) return s.Prefixed("--config " + config);
+    out.values_[std::string(flag->name)] = flag->kind == FlagKind::kSwitch ? (IsTrue(value) ? "true" : "false") : value;
+    out.given_[std::string(flag->name)] = true;
+  }
+  return out;
+}
+
+std::string FlagValues::Text(std::string_view name) const {
+  const auto it = values_.find(name);
+  return it == values_.end() ? std::string() : it->second;
+}
+int64_t FlagValues::Integer(std::string_view name) const {
+  const std::string text = Text(name);
+  int64_t n = 0;
+  std::from_chars(text.data(), text.data() + text.size(), n);
+  return n;
+}
+double FlagValues::Number(std::string_view name) const {
+  const std::string text = Text(name);
+  double n = 0;
+  std::from_chars(text.data(), text.data() + text.size(), n);
+  return n;
+}
+bool FlagValues::On(std::string_view name) const { return IsTrue(Text(name)); }
+bool FlagValues::Given(std::string_view name) const { return given_.find(name) != given_.end(); }
+bool FlagValues::Has(std::string_view name) const { return values_.find(name) != values_.end(); }
+
+json::object FlagValues::ToJson(std::span<const Flag> flags) const {
+  json::object out;
+  for (const Flag& flag : flags) {
+    std::string key(flag.name);
+    std::replace(key.begin(), key.end(), '-', '_');
+    if (flag.kind == FlagKind::kSwitch) out[key] = On(flag.name);
+    else if (!Has(flag.name)) out[key] = nullptr;
+    else if (flag.kind == FlagKind::kInteger) out[key] = Integer(flag.name);
+    else if (flag.kind == FlagKind::kNumber) out[key] = Number(flag.name);
+    else out[key] = Text(flag.name);
+  }
+  return out;
+}
+
+std::string DescribeFlags(std::span<const Flag> flags) {
+  std::string out;
+  for (const Flag& flag : flags) {
+    std::string left = "  --" + std::string(flag.name);
+    if (flag.kind != FlagKind::kSwitch) left += " X";
+    out += fmt::format("{:<46} {}{}{}\n", left, flag.help,
+                       flag.default_text.empty() ? "" : fmt::format(" [{}]", flag.default_text),
+                       flag.applies ? "" : " (accepted, no effect here)");
+  }
+  return out;
+}
+
+}  // namespace baton::cli
