@@ -1,12 +1,11 @@
 #include "http/client_stream.h"
 
-#include "http/request_check.h"
+#include "http/head_parser.h"
 
 namespace baton::http {
 
 namespace {
 
-constexpr size_t kMaxChunkHeadBytes = 16 << 10;
 constexpr int kMaxInterimResponses = 16;
 
 }  // namespace
@@ -72,20 +71,21 @@ Result<bool> PooledStream::ParseHead(bool head_request, size_t head_bytes) {
   const std::string_view head = buffer.data().substr(0, head_bytes);
   if (const char* wrong = CheckHeadBytes(head)) return Corrupt(wrong);
   headers_ = Headers();
-  parser_.emplace(&headers_, nullptr, UINT64_MAX);
-  parser_->skip(head_request);
-  boost::system::error_code ec;
-  parser_->put(asio::buffer(head.data(), head.size()), ec);
-  if (ec && ec != boost::beast::http::error::need_more) return Corrupt(ec.message());
+  ResponseHeadParser parser(&headers_);
+  parser.skip(head_request);
+  if (const auto ec = parser.Parse(head)) return Corrupt(ec.message());
   buffer.Consume(head_bytes);
-  const int status = parser_->status();
-  if (status == 101) return Corrupt("101 to a request without Upgrade");
-  if (status >= 100 && status < 200) return false;
-  if (status < 100 || status > 599) return Corrupt(fmt::format("status {}", status));
+  status_ = parser.status();
+  if (status_ == 101) return Corrupt("101 to a request without Upgrade");
+  if (status_ >= 100 && status_ < 200) return false;
+  if (status_ < 100 || status_ > 599) return Corrupt(fmt::format("status {}", status_));
   Framing framing;
-  if (const char* wrong = CheckFraming(headers_, parser_->version(), framing))
-    return Corrupt(wrong);
-  if (parser_->is_done()) EndMessage(parser_->keep_alive());
+  if (const char* wrong = CheckFraming(headers_, parser.version(), framing)) return Corrupt(wrong);
+  keep_alive_ = parser.keep_alive();
+  if (head_request || status_ == 204 || status_ == 304) framing = {.length = 0};
+  length_ = framing.length;
+  if (framing.chunked) decoder_.emplace(UINT64_MAX);
+  if (length_ == uint64_t{0}) EndMessage(keep_alive_);
   return true;
 }
 
@@ -103,8 +103,7 @@ asio::awaitable<Result<std::string>> PooledStream::ReadAll(TimePoint deadline, s
   std::string body;
   if (!failure_.ok()) co_return failure_;
   if (!ended_) connection_->watchdog().SetDeadline(deadline);
-  if (const auto length = parser_->content_length(); length && !ended_)
-    body.reserve(std::min<size_t>({*length, max_bytes, 1 << 20}));
+  if (length_ && !ended_) body.reserve(std::min<size_t>({*length_, max_bytes, 1 << 20}));
   while (!ended_) {
     failure_ = co_await ReadInto(&body);
     if (failure_.ok() && body.size() > max_bytes)
@@ -123,9 +122,7 @@ asio::awaitable<Status> PooledStream::ReadInto(std::string* out) {
     const auto bytes = co_await connection_->Read();
     if (!bytes.ok()) co_return bytes.status();
     if (*bytes > 0) continue;
-    boost::system::error_code ec;
-    parser_->put_eof(ec);
-    if (ec)
+    if (decoder_ || length_)
       co_return Error(Code::kUnavailable, "{}: closed the connection in the middle of its answer",
                       connection_->origin().ToString());
     EndMessage(false);
@@ -135,17 +132,17 @@ asio::awaitable<Status> PooledStream::ReadInto(std::string* out) {
 
 Status PooledStream::TakeBuffered(std::string* out) {
   ReadBuffer& buffer = connection_->buffer();
-  parser_->set_body(out);
-  while (!buffer.empty() && !parser_->is_done()) {
-    boost::system::error_code ec;
-    buffer.Consume(parser_->put(asio::buffer(buffer.data().data(), buffer.size()), ec));
-    if (ec == boost::beast::http::error::need_more) {
-      if (buffer.size() < kMaxChunkHeadBytes) break;
-      return Corrupt("chunk header or trailer too large");
-    }
-    if (ec) return Corrupt(ec.message());
+  if (decoder_) {
+    buffer.Consume(decoder_->Decode(buffer.data(), out));
+    if (decoder_->error()) return Corrupt(decoder_->error());
+    if (decoder_->done()) EndMessage(keep_alive_);
+    return Status::Ok();
   }
-  if (parser_->is_done()) EndMessage(parser_->keep_alive());
+  const size_t take = std::min<uint64_t>(buffer.size(), length_.value_or(UINT64_MAX));
+  out->append(buffer.data().substr(0, take));
+  buffer.Consume(take);
+  if (length_) *length_ -= take;
+  if (length_ == uint64_t{0}) EndMessage(keep_alive_);
   return Status::Ok();
 }
 

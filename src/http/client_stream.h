@@ -7,7 +7,8 @@
 #include <string>
 
 #include "http/client_pool.h"
-#include "http/parser.h"
+#include "http/chunk_decoder.h"
+#include "http/request_check.h"
 
 namespace baton::http {
 
@@ -21,7 +22,7 @@ class PooledStream final : public ClientStream {
   // After a failed Exchange: whether any byte of a response had come.
   bool got_bytes() const { return got_bytes_; }
 
-  int status() const override { return parser_->status(); }
+  int status() const override { return status_; }
   const Headers& headers() const override { return headers_; }
   asio::awaitable<Result<std::string>> Read(TimePoint deadline) override;
   asio::awaitable<Result<std::string>> ReadAll(TimePoint deadline, size_t max_bytes) override;
@@ -40,7 +41,10 @@ class PooledStream final : public ClientStream {
   const std::shared_ptr<ClientPool> pool_;
   const std::shared_ptr<ClientConnection> connection_;
   const uint64_t epoch_;
-  std::optional<ResponseParser> parser_;
+  int status_ = 0;
+  bool keep_alive_ = false;
+  std::optional<ChunkDecoder> decoder_;
+  std::optional<uint64_t> length_;  // what is left of it; neither of the two: until close
   Headers headers_;
   Status failure_;
   bool got_bytes_ = false;

@@ -4,6 +4,7 @@
 #include <boost/asio/co_spawn.hpp>
 
 #include "common/log.h"
+#include "http/head_parser.h"
 
 namespace baton::http {
 
@@ -14,7 +15,6 @@ constexpr size_t kFirstBodyBytes = 64 << 10;
 // How long, after the last word, a client may go on sending before the socket closes. Closing at
 // once would reset the connection and could take the answer away from the client.
 constexpr auto kLingerTime = std::chrono::seconds(2);
-constexpr size_t kMaxChunkHeadBytes = 16 << 10;
 
 std::string PeerName(const TcpSocket& socket) {
   boost::system::error_code ec;
@@ -79,9 +79,8 @@ void Connection::Read() {
     room = std::span(body).subspan(body_received_);
     reading_body_ = true;
   } else {
-    const size_t most = state_ == State::kHead   ? core_->options().max_header_bytes
-                        : state_ == State::kBody ? kMaxChunkHeadBytes
-                                                 : ReadBuffer::kInitialBytes;
+    // Only a head has to be held whole.
+    const size_t most = state_ == State::kHead ? core_->options().max_header_bytes : 0;
     room = buffer_.Prepare(std::max(most, ReadBuffer::kInitialBytes));
     reading_body_ = false;
   }
@@ -185,19 +184,18 @@ bool Connection::ParseHead(std::string_view head) {
     return false;
   }
   request_ = Request();
-  parser_.emplace(&request_.headers, &request_.body, core_->options().max_body_bytes);
-  boost::system::error_code ec;
-  parser_->put(asio::buffer(head.data(), head.size()), ec);
-  // The rest of a body is not here yet, which Beast reports as need_more.
-  if (ec && ec != boost::beast::http::error::need_more) {
+  RequestHeadParser parser(&request_.headers);
+  if (const auto ec = parser.Parse(head)) {
     Reject(StatusOfParseError(ec), fmt::format("malformed request header: {}", ec.message()));
     return false;
   }
   buffer_.Consume(head.size());
-  request_.method = parser_->take_method();
-  request_.target = parser_->take_target();
+  request_.method = parser.take_method();
+  request_.target = parser.take_target();
   request_.peer = peer_;
-  const int version = parser_->version();
+  const int version = parser.version();
+  http10_ = version < 11;
+  wants_keep_alive_ = !http10_ && parser.keep_alive();
   framing_ = Framing();
   if (const char* wrong = CheckFraming(request_.headers, version, framing_)) {
     Reject(400, wrong);
@@ -207,7 +205,7 @@ bool Connection::ParseHead(std::string_view head) {
     Reject(rejection->status, rejection->message);
     return false;
   }
-  if (!parser_->known_method()) {
+  if (!parser.known_method()) {
     Reject(501, fmt::format("method {} is not implemented", request_.method));
     return false;
   }
@@ -230,8 +228,9 @@ bool Connection::StartBody() {
     return false;
   }
   body_received_ = 0;
+  if (framing_.chunked) decoder_.emplace(options.max_body_bytes);
   state_ = State::kBody;
-  if (buffer_.empty() && parser_->version() >= 11 && request_.headers.Has("Expect"))
+  if (buffer_.empty() && !http10_ && request_.headers.Has("Expect"))
     transport_.WriteBestEffort("HTTP/1.1 100 Continue\r\n\r\n");
   const bool all_here = framing_.length && *framing_.length <= buffer_.size();
   if (!all_here) transport_.SetDeadline(Now() + options.body_timeout, Transport::Wait::kBody);
@@ -257,37 +256,25 @@ bool Connection::AdvanceFixedBody() {
 }
 
 bool Connection::AdvanceChunkedBody() {
-  while (!buffer_.empty() && !parser_->is_done()) {
-    boost::system::error_code ec;
-    const size_t used = parser_->put(asio::buffer(buffer_.data().data(), buffer_.size()), ec);
-    buffer_.Consume(used);
-    if (ec == boost::beast::http::error::need_more) {
-      if (buffer_.size() < kMaxChunkHeadBytes) break;
-      Reject(431, "chunk header or trailer too large");
-      return false;
-    }
-    if (ec == boost::beast::http::error::body_limit) {
-      Reject(413, fmt::format("the request body is larger than {} bytes",
-                              core_->options().max_body_bytes));
-      return false;
-    }
-    if (ec) {
-      Reject(400, fmt::format("malformed chunked body: {}", ec.message()));
-      return false;
-    }
+  buffer_.Consume(decoder_->Decode(buffer_.data(), &request_.body));
+  if (decoder_->body_too_large()) {
+    Reject(413, fmt::format("the request body is larger than {} bytes",
+                            core_->options().max_body_bytes));
+  } else if (decoder_->error()) {
+    Reject(400, fmt::format("malformed chunked body: {}", decoder_->error()));
+  } else if (decoder_->done()) {
+    Dispatch();
   }
-  if (parser_->is_done()) Dispatch();
   return false;
 }
 
 void Connection::Dispatch() {
   state_ = State::kHandling;
   transport_.ClearDeadline();
-  const bool http10 = parser_->version() < 11;
-  reply_.Begin({.keep_alive = !http10 && parser_->keep_alive() && !core_->draining(),
+  reply_.Begin({.keep_alive = wants_keep_alive_ && !core_->draining(),
                 .head_only = request_.method == "HEAD",
-                .http10 = http10});
-  parser_.reset();
+                .http10 = http10_});
+  decoder_.reset();
   Read();
   asio::co_spawn(transport_.executor(), Serve(),
                  [self = shared_from_this()](std::exception_ptr) { self->Finish(); });

@@ -15,7 +15,7 @@
 #include <optional>
 #include <string>
 
-#include "http/parser.h"
+#include "http/chunk_decoder.h"
 #include "http/read_buffer.h"
 #include "http/reply.h"
 #include "http/request_check.h"
@@ -77,8 +77,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool peer_closed_ = false;
 
   Request request_;
-  std::optional<RequestParser> parser_;
+  bool http10_ = false;
+  bool wants_keep_alive_ = true;
   Framing framing_;
+  std::optional<ChunkDecoder> decoder_;
   size_t body_received_ = 0;
   std::string peer_;
 };

@@ -39,17 +39,6 @@ bool All(std::string_view text, uint8_t what) {
   return true;
 }
 
-const char* CheckFieldLine(std::string_view line) {
-  if (line[0] == ' ' || line[0] == '\t') return "folded header line";
-  size_t colon = 0;
-  while (colon < line.size() && Is(line[colon], kToken)) ++colon;
-  if (colon == line.size()) return "header line without a colon";
-  if (line[colon] == ' ' || line[colon] == '\t') return "white space before the colon of a header";
-  if (line[colon] != ':' || colon == 0) return "bad character in a header name";
-  if (!All(line.substr(colon + 1), kText)) return "control character in a header value";
-  return nullptr;
-}
-
 bool ParseDigits(std::string_view text, uint64_t& value) {
   if (text.empty() || text.size() > 18) return false;
   value = 0;
@@ -115,6 +104,20 @@ const char* AbsoluteToOriginForm(Request& request, size_t scheme_bytes) {
 }  // namespace
 
 bool IsTokenByte(char c) { return Is(c, kToken); }
+
+bool IsFieldTextByte(char c) { return Is(c, kText); }
+
+const char* CheckFieldLine(std::string_view line) {
+  if (line.empty()) return "empty header line";
+  if (line[0] == ' ' || line[0] == '\t') return "folded header line";
+  size_t colon = 0;
+  while (colon < line.size() && Is(line[colon], kToken)) ++colon;
+  if (colon == line.size()) return "header line without a colon";
+  if (line[colon] == ' ' || line[colon] == '\t') return "white space before the colon of a header";
+  if (line[colon] != ':' || colon == 0) return "bad character in a header name";
+  if (!All(line.substr(colon + 1), kText)) return "control character in a header value";
+  return nullptr;
+}
 
 HeadScan FindHeadEnd(std::string_view bytes, size_t& scanned, size_t& end) {
   while (scanned < bytes.size()) {

@@ -46,6 +46,10 @@ std::optional<Rejection> CheckRequest(const Request& request, int version);
 // origin form) and "*". Returns what is wrong, or nullptr.
 const char* ParseTarget(Request& request);
 
+// One header or trailer line without its CRLF: what is wrong, or nullptr.
+const char* CheckFieldLine(std::string_view line);
+
 bool IsTokenByte(char c);
+bool IsFieldTextByte(char c);  // may stand in a field value
 
 }  // namespace baton::http

@@ -69,7 +69,7 @@ TEST(ServerLimits, LargeHeaderGets431) {
   RawSocket extension = server.Connect();
   ASSERT_TRUE(extension.Send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
                              "1;" + std::string(40'000, 'e')));
-  EXPECT_EQ(StatusOf(extension.ReadToEnd()), 431);
+  EXPECT_EQ(StatusOf(extension.ReadToEnd()), 400);
 }
 
 TEST(ServerLimits, LargeHeadersGrowTheBuffer) {
@@ -155,7 +155,9 @@ TEST(ServerLimits, ClientThatDoesNotReadEndsTheStream) {
 }
 
 TEST(ServerLimits, SlowReaderThatGoesOnReadingGetsEverything) {
-  TestServer server(Small());
+  ServerOptions options = Small();
+  options.write_timeout = 500ms;
+  TestServer server(options);
   const std::string body(4'000'000, 'x');
   server->Route("GET", "/big", [&](Request&, Responder& responder) -> asio::awaitable<void> {
     Response response;

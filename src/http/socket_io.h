@@ -36,6 +36,9 @@ SendResult SendNow(int fd, SendList& list, int* error);
 // True when a connection that should be quiet was closed, broke, or holds unasked bytes.
 bool IsStale(int fd);
 
+// Bytes that were sent but not yet taken by the peer.
+size_t UnsentBytes(int fd);
+
 // No Nagle delay, and keep-alive probes that find a dead peer within about two minutes.
 void TuneSocket(int fd);
 

@@ -57,11 +57,12 @@ std::optional<std::string> SseParser::Next() {
       return std::nullopt;
     }
     std::string_view line = std::string_view(buffer_).substr(at_, newline - at_);
-    if (line.ends_with('\r')) line.remove_suffix(1);
     at_ = scanned_ = newline + 1;
+    failed_ = line.size() > max_bytes_;
+    if (line.ends_with('\r')) line.remove_suffix(1);
     if (!line.empty()) {
       TakeLine(line);
-      failed_ = data_.size() > max_bytes_;
+      failed_ |= data_.size() > max_bytes_;
       continue;
     }
     at_start_ = false;

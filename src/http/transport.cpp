@@ -35,6 +35,10 @@ void Transport::Arm() {
     if (Now() < deadline_) return Arm();
     const Wait what = std::exchange(what_, Wait::kNone);
     if (what == Wait::kWrite) {
+      // The socket becomes writable only when a third of its buffer is free, which a slow reader
+      // may take longer for than the timeout. So ask whether it took anything.
+      const size_t unsent = UnsentBytes(socket_.native_handle());
+      if (unsent < unsent_) return WatchWrite();
       write_expired_ = true;
       Close();
     } else {
@@ -54,9 +58,15 @@ asio::awaitable<Status> Transport::Write(SendList list, Duration timeout) {
   co_return Error(Code::kCancelled, "the client is gone: {}", ErrnoText(error));
 }
 
+void Transport::WatchWrite() {
+  unsent_ = UnsentBytes(socket_.native_handle());
+  SetDeadline(Now() + write_timeout_, Wait::kWrite);
+}
+
 asio::awaitable<Status> Transport::WriteSlowly(SendList list, Duration timeout) {
+  write_timeout_ = timeout;
   while (true) {
-    SetDeadline(Now() + timeout, Wait::kWrite);
+    WatchWrite();
     const auto [ec] = co_await socket_.async_wait(TcpSocket::wait_write,
                                                   asio::as_tuple(asio::use_awaitable));
     ClearDeadline();

@@ -39,7 +39,8 @@ class Transport {
   void ClearDeadline() { what_ = Wait::kNone; }
 
   // Sends everything. kCancelled when the peer is gone or the transport was closed,
-  // kDeadlineExceeded when the peer takes nothing for `timeout`; both leave it closed.
+  // kDeadlineExceeded when the peer takes nothing for `timeout`; both leave it closed. A peer that
+  // reads slowly is not cut: what counts is that its acknowledgements come.
   asio::awaitable<Status> Write(SendList list, Duration timeout);
   // Sends what fits now, for last words on a connection that is about to close.
   void WriteBestEffort(std::string_view bytes);
@@ -51,6 +52,7 @@ class Transport {
  private:
   asio::awaitable<Status> WriteSlowly(SendList list, Duration timeout);
   void Arm();
+  void WatchWrite();
 
   TcpSocket socket_;
   asio::steady_timer timer_;
@@ -60,6 +62,8 @@ class Transport {
   TimePoint armed_ = TimePoint::max();
   Wait what_ = Wait::kNone;
   bool open_ = true;
+  Duration write_timeout_{};
+  size_t unsent_ = 0;  // when the write's deadline was last set
   bool write_expired_ = false;
 };
 

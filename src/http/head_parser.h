@@ -1,8 +1,7 @@
-// Beast's parser set up to fill our own values, without Beast's containers in between.
+// Beast's parser for message heads, set up to fill our own values without Beast's containers in
+// between. Bodies are not its business: CheckFraming says how long they are.
 //
-// The caller finds the end of the head, passes the head through CheckHeadBytes, then `put`s it;
-// after that `put` takes body bytes (Beast removes the chunking). Trailer fields are checked and
-// dropped. Not thread-safe.
+// The caller finds the end of the head and passes the head through CheckHeadBytes first.
 #pragma once
 
 #include <string>
@@ -14,20 +13,23 @@
 namespace baton::http {
 
 template <bool kIsRequest>
-class Parser final : public boost::beast::http::basic_parser<kIsRequest> {
+class HeadParser final : public boost::beast::http::basic_parser<kIsRequest> {
  public:
   using string_view = boost::beast::string_view;
   using error_code = boost::beast::error_code;
 
-  // Body bytes are appended to *body (which may be changed between calls), `max_body_bytes` in all.
-  Parser(Headers* headers, std::string* body, uint64_t max_body_bytes)
-      : headers_(headers), body_(body), body_left_(max_body_bytes) {
-    this->eager(true);
+  explicit HeadParser(Headers* headers) : headers_(headers) {
     this->header_limit(UINT32_MAX);
     this->body_limit(boost::none);
   }
 
-  void set_body(std::string* body) { body_ = body; }
+  // Parses a whole head, fields into *headers.
+  error_code Parse(std::string_view head) {
+    error_code ec;
+    this->put(boost::asio::buffer(head.data(), head.size()), ec);
+    return ec;
+  }
+
   std::string take_method() { return std::move(method_); }
   std::string take_target() { return std::move(target_); }
   int status() const { return status_; }
@@ -48,42 +50,24 @@ class Parser final : public boost::beast::http::basic_parser<kIsRequest> {
   }
   void on_field_impl(boost::beast::http::field, string_view name, string_view value,
                      error_code&) override {
-    if (in_body_) return;
     headers_->Add(std::string(name.data(), name.size()), std::string(value.data(), value.size()));
   }
-  void on_header_impl(error_code&) override { in_body_ = true; }
+  void on_header_impl(error_code&) override {}
   void on_body_init_impl(const boost::optional<uint64_t>&, error_code&) override {}
-  size_t on_body_impl(string_view piece, error_code& ec) override { return Append(piece, ec); }
-  void on_chunk_header_impl(uint64_t size, string_view, error_code& ec) override {
-    if (size > body_left_) ec = boost::beast::http::error::body_limit;
-  }
-  size_t on_chunk_body_impl(uint64_t, string_view piece, error_code& ec) override {
-    return Append(piece, ec);
-  }
+  size_t on_body_impl(string_view, error_code&) override { return 0; }
+  void on_chunk_header_impl(uint64_t, string_view, error_code&) override {}
+  size_t on_chunk_body_impl(uint64_t, string_view, error_code&) override { return 0; }
   void on_finish_impl(error_code&) override {}
 
-  size_t Append(string_view piece, error_code& ec) {
-    if (piece.size() > body_left_) {
-      ec = boost::beast::http::error::body_limit;
-      return 0;
-    }
-    body_left_ -= piece.size();
-    body_->append(piece.data(), piece.size());
-    return piece.size();
-  }
-
   Headers* headers_;
-  std::string* body_;
-  uint64_t body_left_;
   std::string method_;
   std::string target_;
   int status_ = 0;
   int version_ = 11;
   bool known_method_ = false;
-  bool in_body_ = false;
 };
 
-using RequestParser = Parser<true>;
-using ResponseParser = Parser<false>;
+using RequestHeadParser = HeadParser<true>;
+using ResponseHeadParser = HeadParser<false>;
 
 }  // namespace baton::http
