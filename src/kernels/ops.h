@@ -34,6 +34,7 @@ class Weight {
   int64_t rows = 0;
   int64_t cols = 0;
   size_t bytes = 0;  // memory held or mapped: what one pass over it reads
+  bool borrows = false;  // reads the StoredTensors' bytes where they lie: keep them alive and mapped
 };
 using WeightPtr = std::unique_ptr<const Weight>;
 
@@ -83,7 +84,7 @@ class Ops {
   virtual const BackendInfo& info() const = 0;
 
   // Packs `parts` stacked by rows (all the same cols) into one weight: q|k|v, gate|up. The stored
-  // bytes may be dropped afterwards unless Weight says it maps them (it keeps no reference here).
+  // bytes may be dropped afterwards unless the Weight says that it borrows them.
   // kUnsupported names format and use.
   virtual Result<WeightPtr> LoadWeight(std::span<const StoredTensor> parts, WeightUse use) = 0;
   virtual Result<WeightPtr> LoadVector(const StoredTensor& stored) = 0;  // norm weights, biases

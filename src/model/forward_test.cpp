@@ -17,10 +17,18 @@ std::string GoldenFolder(const std::string& name) {
   return std::filesystem::exists(own) ? own : BATON_SOURCE_DIR "/../shared/fixtures/tiny/" + name;
 }
 
-class TinyModel : public testing::TestWithParam<std::string> {
+// Model and backend.
+class TinyModel : public testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
   void SetUp() override {
-    const std::string folder = GoldenFolder(GetParam());
+    const auto& [name, backend] = GetParam();
+    if (backend == "cpu") {
+      auto cpu = kernels::MakeCpuOps({.threads = 2});
+      if (!cpu.ok()) GTEST_SKIP() << cpu.status().message();
+      ops_ = std::move(*cpu);
+      tolerance_ = 5e-3;
+    }
+    const std::string folder = GoldenFolder(name);
     if (!std::filesystem::exists(folder)) {
       GTEST_SKIP() << "golden model " << folder << " is not here";
     }
@@ -39,6 +47,7 @@ class TinyModel : public testing::TestWithParam<std::string> {
   }
 
   std::unique_ptr<kernels::Ops> ops_ = kernels::MakeReferenceOps();
+  double tolerance_ = 2e-4;
   std::unique_ptr<Model> model_;
   json::object golden_;
   std::vector<int32_t> prompt_;
@@ -52,12 +61,12 @@ TEST_P(TinyModel, MatchesTransformers) {
   const auto next = JsonVector<double>(golden_, "next_logprob");
   ASSERT_EQ(next.size() + 1, prompt_.size());
   for (size_t i = 0; i < next.size(); ++i) {
-    EXPECT_NEAR(LogProb(Row(logits, i), prompt_[i + 1]), next[i], 2e-4) << "position " << i;
+    EXPECT_NEAR(LogProb(Row(logits, i), prompt_[i + 1]), next[i], tolerance_) << "position " << i;
   }
   const auto last = JsonVector<double>(golden_, "logits_last");
   ASSERT_EQ(static_cast<int>(last.size()), model_->config().vocab);
   for (size_t i = 0; i < last.size(); ++i) {
-    EXPECT_NEAR(Row(logits, prompt_.size() - 1)[i], last[i], 2e-4) << "token " << i;
+    EXPECT_NEAR(Row(logits, prompt_.size() - 1)[i], last[i], tolerance_) << "token " << i;
   }
 }
 
@@ -151,9 +160,11 @@ TEST_P(TinyModel, NoWantedRowsStillWritesTheSameKv) {
   EXPECT_TRUE(std::equal(with.pool().base, with.pool().base + bytes, without.pool().base));
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, TinyModel, testing::Values("llama", "llama3-rope-tied", "qwen2", "qwen3"),
+INSTANTIATE_TEST_SUITE_P(Golden, TinyModel, 
+                         testing::Combine(testing::Values("llama", "llama3-rope-tied", "qwen2", "qwen3"),
+                                          testing::Values("reference", "cpu")),
                          [](const auto& info) {
-                           std::string name = info.param;
+                           std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

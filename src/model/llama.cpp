@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 namespace baton::model {
@@ -60,7 +61,9 @@ class Llama final : public Model {
   std::span<const float> ComputeLogits(Tensor x);
 
   ModelConfig config_;
-  WeightView weights_;  // a backend may read weights where they lie: their files stay mapped
+  // Let go after loading unless a backend reads weights where they lie.
+  std::optional<WeightView> weights_;
+  bool borrows_ = false;
   kernels::Ops& ops_;
   LoadOptions options_;
 
@@ -179,12 +182,12 @@ double Elements(const StoredTensor& tensor) { return double(tensor.rows) * doubl
 Status Llama::Bind(std::initializer_list<WeightRole> roles, int layer, WeightUse use, WeightPtr* out) {
   std::vector<StoredTensor> parts;
   for (const WeightRole role : roles) {
-    const auto part = weights_.Get(role, layer);
+    const auto part = weights_->Get(role, layer);
     if (!part.ok()) return part.status();
     parts.push_back(*part);
   }
   auto weight = ops_.LoadWeight(parts, use);
-  if (!weight.ok()) return weight.status().Prefixed(weights_.NameOf(*roles.begin(), layer));
+  if (!weight.ok()) return weight.status().Prefixed(weights_->NameOf(*roles.begin(), layer));
   *out = std::move(*weight);
   Account(**out, use != WeightUse::kEmbedding);
   return Status::Ok();
@@ -194,7 +197,7 @@ Status Llama::Bind(std::initializer_list<WeightRole> roles, int layer, WeightUse
 Status Llama::BindVector(std::initializer_list<WeightRole> roles, int layer, WeightPtr* out) {
   std::vector<float> values;
   for (const WeightRole role : roles) {
-    const auto part = weights_.Get(role, layer);
+    const auto part = weights_->Get(role, layer);
     if (!part.ok()) return part.status();
     const size_t begin = values.size();
     values.resize(begin + part->cols);
@@ -205,7 +208,7 @@ Status Llama::BindVector(std::initializer_list<WeightRole> roles, int layer, Wei
                             .cols = static_cast<int64_t>(values.size()),
                             .data = reinterpret_cast<const std::byte*>(values.data())};
   auto vector = ops_.LoadVector(joined);
-  if (!vector.ok()) return vector.status().Prefixed(weights_.NameOf(*roles.begin(), layer));
+  if (!vector.ok()) return vector.status().Prefixed(weights_->NameOf(*roles.begin(), layer));
   *out = std::move(*vector);
   Account(**out, true);
   return Status::Ok();
@@ -213,6 +216,7 @@ Status Llama::BindVector(std::initializer_list<WeightRole> roles, int layer, Wei
 
 void Llama::Account(const Weight& weight, bool read_by_each_pass) {
   if (read_by_each_pass) weight_bytes_ += weight.bytes;
+  borrows_ |= weight.borrows;
   bound_ += double(weight.rows) * double(weight.cols);
   if (options_.progress) options_.progress(std::min(1.0, bound_ / to_bind_));
 }
@@ -243,7 +247,7 @@ Status Llama::BindLayer(int index, Layer* layer) {
 Status Llama::Load() {
   to_bind_ = 0;
   for (const WeightId& id : ListWeights(config_)) {
-    const auto tensor = weights_.Get(id.role, id.layer);  // all are there before the slow part
+    const auto tensor = weights_->Get(id.role, id.layer);  // all are there before the slow part
     if (!tensor.ok()) return tensor.status();
     to_bind_ += Elements(*tensor);
   }
@@ -257,6 +261,7 @@ Status Llama::Load() {
   for (int l = 0; l < config_.layers && status.ok(); ++l) status = BindLayer(l, &layers_[l]);
   rope_ = ComputeRope(config_.rope, config_.rotary_dim);
   attention_scale_ = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+  if (!borrows_) weights_.reset();
   return status;
 }
 

@@ -64,5 +64,11 @@ TEST_F(SmolLm2, ReferenceKernelsMatchTransformers) {
   EXPECT_LE(MeanDifference(*ops, 32), 1e-4);  // the whole paragraph too: 7e-6, in 24 s
 }
 
+TEST_F(SmolLm2, CpuKernelsStayCloseToTransformers) {
+  const auto ops = kernels::MakeCpuOps({.threads = 2});
+  if (!ops.ok()) GTEST_SKIP() << ops.status().message();
+  EXPECT_LE(MeanDifference(**ops, 202), 0.02);
+}
+
 }  // namespace
 }  // namespace baton::model
