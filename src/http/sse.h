@@ -22,9 +22,13 @@ class SseParser {
   bool failed() const { return failed_; }
 
  private:
+  void TakeLine(std::string_view line);
+
   size_t max_bytes_;
   std::string buffer_;
-  size_t at_ = 0;
+  size_t at_ = 0;       // start of the first line that is not taken yet
+  size_t scanned_ = 0;  // no LF in [at_, scanned_)
+  bool at_start_ = true;  // a byte-order mark may still come
   std::string data_;
   bool has_data_ = false;
   bool failed_ = false;

@@ -27,7 +27,7 @@ struct BpeSpec {
   std::vector<std::string> tokens;         // index = id; GPT-2's printable alphabet
   std::vector<TokenKind> kinds;            // same size as tokens, or empty: all normal
   std::vector<std::string> merges;         // "left right", index = rank
-  std::optional<int32_t> bos_id, eos_id, unknown_id, pad_id, eot_id;
+  std::optional<int32_t> bos_id, eos_id, unknown_id, pad_id, eot_id, eom_id;
   bool add_bos = false;
   bool add_eos = false;
 };
@@ -62,8 +62,12 @@ class Tokenizer {
   std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 };
 
-// kInvalidArgument / kDataCorrupt name what is wrong (unknown `pre`, merge of unknown tokens ...).
+// kUnsupported (unknown `pre`) or kDataCorrupt (a merge of unknown tokens, an id out of range ...).
+// `unknown_id` and `pad_id` are not used: a byte that has no token is dropped, as ggml does.
 Result<std::unique_ptr<Tokenizer>> MakeBpeTokenizer(BpeSpec spec);
+
+// Whether a GGUF file with this `pre` adds bos when it does not say (no tokenizer.ggml.add_bos_token).
+bool AddsBosByDefault(std::string_view pre);
 
 // `path`: a tokenizer.json (model type BPE, byte-level). Sibling tokenizer_config.json, when there,
 // gives bos/eos names. Hostile files are refused with the JSON path of what is wrong.

@@ -1,0 +1,27 @@
+#include "disagg/link.h"
+
+#include <random>
+
+namespace baton::disagg {
+
+Result<std::unique_ptr<Link>> OpenLink(LinkOptions options, engine::Engine& engine,
+                                       std::function<void(const transfer::Event&)> on_event) {
+  auto link = std::make_unique<Link>();
+  link->engine = &engine;
+  auto fabric = transfer::Engine::Open(options.fabric, std::move(on_event));
+  if (!fabric.ok()) return fabric.status();
+  link->fabric = std::move(*fabric);
+  auto region = link->fabric->Register(engine.kv_memory());
+  if (!region.ok()) return region.status().Prefixed("registering the KV pool");
+  link->kv_region = *region;
+  std::random_device random;
+  link->self.instance = (uint64_t{random()} << 32) | random();
+  link->self.name = options.name;
+  link->self.model = options.model;
+  link->self.layout = engine.kv_layout();
+  link->self.fabric = link->fabric->Describe();
+  link->options = std::move(options);
+  return link;
+}
+
+}  // namespace baton::disagg

@@ -1,0 +1,95 @@
+// What prefill and decode say to each other over the bootstrap port: small binary bodies of HTTP
+// requests between two Batons (docs/pd-protocol.md). Decoding is safe on hostile bytes.
+//
+//   POST /baton/v1/register   PeerInfo -> PeerInfo        once per pair and process lifetime
+//   POST /baton/v1/grant      Grant -> frames Seal?, End  one per request, open until the end
+//   POST /baton/v1/cancel     Cancel -> empty             decode gives up; End comes on the grant
+//   POST /baton/v1/heartbeat  u64 instance -> u64 instance, each second while paired
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/status.h"
+#include "engine/engine.h"
+#include "kernels/paged_kv.h"
+#include "transfer/transfer.h"
+
+namespace baton::disagg {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr std::string_view kContentType = "application/x-baton";
+
+// Who a server is: `instance` is drawn at random when the process starts, so that a restarted
+// server on the same address is seen as another one.
+struct PeerInfo {
+  uint64_t instance = 0;
+  std::string name;           // "prefill 127.0.0.1:30001": for messages
+  std::string model;          // architecture and shape; both sides must agree
+  kernels::KvLayout layout;
+  std::string fabric;         // transfer::Engine::Describe()
+};
+
+// Decode -> prefill: where the KV of one request goes.
+struct Grant {
+  uint64_t decode_instance = 0;
+  uint64_t prefill_instance = 0;  // whom decode believes to talk to
+  int64_t room = 0;
+  transfer::Slot slot;
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;      // decode holds the KV of these; a multiple of the page size
+  std::vector<PageId> pages;      // for the tokens from cached_tokens on
+  uint32_t deadline_ms = 0;
+  bool want_logprobs = false;
+};
+
+struct Cancel {
+  uint64_t decode_instance = 0;
+  int64_t room = 0;
+};
+
+// Prefill -> decode: the first token, and how many writes make the transfer complete.
+struct Seal {
+  uint32_t writes = 0;
+  uint64_t bytes = 0;
+  engine::FirstToken first;
+  float queue_ms = 0;             // from request and grant both there to its first step
+  float prefill_ms = 0;           // from its first step to the first token
+};
+
+// Prefill -> decode: it is over, and no write of it is in flight any more.
+struct End {
+  Status status;
+};
+
+std::string Encode(const PeerInfo& v);
+std::string Encode(const Grant& v);
+std::string Encode(const Cancel& v);
+// Frames of the grant's answer: u32 length, u8 kind, payload.
+std::string EncodeFrame(const Seal& v);
+std::string EncodeFrame(const End& v);
+
+Result<PeerInfo> DecodePeerInfo(std::string_view bytes);
+Result<Grant> DecodeGrant(std::string_view bytes);
+Result<Cancel> DecodeCancel(std::string_view bytes);
+
+using Frame = std::variant<Seal, End>;
+// Cuts frames out of a byte stream.
+class FrameParser {
+ public:
+  void Feed(std::string_view bytes) { buffer_.append(bytes); }
+  // nullopt: more bytes are needed.
+  Result<std::optional<Frame>> Next();
+
+ private:
+  std::string buffer_;
+};
+
+// OK when KV of one can live in pages of the other; else says what differs and how to mend it.
+Status CheckCompatible(const PeerInfo& mine, const PeerInfo& theirs);
+
+}  // namespace baton::disagg

@@ -1,0 +1,553 @@
+#include "disagg/prefill.h"
+
+#include <atomic>
+#include <unordered_map>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "api/errors.h"
+#include "common/bytes.h"
+#include "common/log.h"
+#include "disagg/grant_call.h"
+#include "disagg/kv_push.h"
+#include "disagg/prefill_session.h"
+
+namespace baton::disagg {
+namespace {
+
+constexpr auto kTombstoneTime = 30s;
+constexpr auto kTick = 100ms;
+constexpr auto kPeerForgetTime = 10s;  // a decode server that stopped its heartbeats
+
+// The engine's token events of a prefill-only request: everything comes through KvPush::OnEnd.
+class SilentSink : public engine::OutputSink {
+ public:
+  void OnOutput(const engine::Output&) override {}
+};
+
+http::Response Plain(int status, std::string body) {
+  http::Response response{status, {}, std::move(body)};
+  response.headers.Add("Content-Type", "text/plain");
+  return response;
+}
+
+}  // namespace
+
+struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
+  using Action = PrefillSession::Action;
+
+  struct Room {
+    int64_t number = 0;
+    PrefillSession session;
+    std::optional<engine::Request> request;       // until it is submitted
+    std::shared_ptr<engine::OutputSink> sink;     // the client's
+    RequestId id;
+    std::shared_ptr<GrantCall> grant;
+    transfer::SendId send;
+    std::optional<KvPush::Result> result;
+    bool answered = false;
+    TimePoint deadline;                           // for the other half, or for the transfer
+    TimePoint started_at{}, settled_at{};
+  };
+  struct Peer {
+    transfer::PeerId id;
+    std::string name;
+    TimePoint seen_at;
+    int sends = 0;
+  };
+
+  Impl(boost::asio::any_io_executor executor, PrefillOptions options)
+      : options(std::move(options)), strand(asio::make_strand(executor)), tick(strand),
+        connector(1), server(executor, ServerOptionsOf(this->options)) {}
+
+  static http::ServerOptions ServerOptionsOf(const PrefillOptions& options) {
+    http::ServerOptions out;
+    out.host = options.host;
+    out.port = options.bootstrap_port;
+    return out;
+  }
+
+  // --- HTTP: the bootstrap server ------------------------------------------------------------
+
+  Status StartServer() {
+    const auto self = shared_from_this();
+    const auto route = [&](const char* method, const char* path, auto handler) {
+      server.Route(method, path, [this, self, handler](http::Request& rq, http::Responder& rs) {
+        return (this->*handler)(rq, rs);
+      });
+    };
+    route("GET", "/health", &Impl::HandleHealth);
+    route("GET", "/route", &Impl::HandleRoute);
+    route("POST", "/baton/v1/register", &Impl::HandleRegister);
+    route("POST", "/baton/v1/grant", &Impl::HandleGrant);
+    route("POST", "/baton/v1/cancel", &Impl::HandleCancel);
+    route("POST", "/baton/v1/heartbeat", &Impl::HandleHeartbeat);
+    return server.Start();
+  }
+
+  asio::awaitable<void> HandleHealth(http::Request&, http::Responder& responder) {
+    (void)co_await responder.Send(Plain(200, "OK"));
+  }
+
+  // The topology that SGLang's decode servers and tools ask for, in the names of 0.5.9 and 0.5.23.
+  asio::awaitable<void> HandleRoute(http::Request& request, http::Responder& responder) {
+    for (const char* key : {"engine_rank", "target_tp_rank", "target_dp_group", "prefill_dp_rank"}) {
+      const std::string_view value = request.QueryValue(key);
+      if (!value.empty() && value != "-1") {
+        (void)co_await responder.Send(Plain(404, "Baton moves KV over its own data plane: there is no NIXL rank here"));
+        co_return;
+      }
+    }
+    const int page = link->self.layout.page_tokens;
+    json::object body{{"prefill_attn_tp_size", 1}, {"prefill_dp_size", 1}, {"prefill_pp_size", 1},
+                      {"prefill_page_size", page}, {"attn_tp_size", 1}, {"dp_size", 1},
+                      {"pp_size", 1}, {"page_size", page}};
+    http::Response response{200, {}, json::serialize(body)};
+    response.headers.Add("Content-Type", "application/json");
+    (void)co_await responder.Send(std::move(response));
+  }
+
+  asio::awaitable<void> HandleRegister(http::Request& request, http::Responder& responder) {
+    auto peer = DecodePeerInfo(request.body);
+    Status status = peer.ok() ? CheckCompatible(link->self, *peer) : peer.status();
+    if (status.ok()) {
+      // Connect blocks (with a deadline), so it runs on a thread of its own.
+      const auto executor = co_await asio::this_coro::executor;
+      co_await asio::post(connector, asio::use_awaitable);
+      auto id = link->fabric->Connect(peer->fabric, Now() + 5s);
+      co_await asio::post(executor, asio::use_awaitable);
+      status = id.status();
+      if (id.ok()) co_await OnStrand([&] { AddPeer(*peer, *id); });
+    }
+    if (!status.ok()) {
+      log::warn("Refused to pair with decode at {}: {}", request.peer, status.ToString());
+      (void)co_await responder.Send(Plain(api::HttpStatusOf(status.code()), status.message()));
+      co_return;
+    }
+    (void)co_await responder.Send(Binary(Encode(link->self)));
+  }
+
+  asio::awaitable<void> HandleHeartbeat(http::Request& request, http::Responder& responder) {
+    ByteReader reader(request.body);
+    const auto instance = reader.Get<uint64_t>();
+    bool known = false;
+    co_await OnStrand([&] {
+      const auto it = peers.find(instance);
+      known = it != peers.end();
+      if (known) it->second.seen_at = Now();
+    });
+    ByteWriter writer;
+    writer.Put(link->self.instance);
+    http::Response response = Binary(std::move(writer).bytes());
+    if (!known) response.status = 409;
+    (void)co_await responder.Send(std::move(response));
+  }
+
+  asio::awaitable<void> HandleGrant(http::Request& request, http::Responder& responder) {
+    auto grant = DecodeGrant(request.body);
+    if (!grant.ok()) {
+      (void)co_await responder.Send(Plain(400, grant.status().message()));
+      co_return;
+    }
+    const auto limit = Now() + std::chrono::milliseconds(grant->deadline_ms) + 10s;
+    auto call = std::make_shared<GrantCall>(co_await asio::this_coro::executor, std::move(*grant));
+    const auto self = shared_from_this();
+    responder.OnDisconnect([this, self, call] {
+      call->Wake();
+      asio::post(strand, [this, self, call] { GrantGone(call, "decode closed the grant: it died or gave up"); });
+    });
+    asio::post(strand, [this, self, call] { AddGrant(call); });
+    co_await call->Run(responder, limit);
+  }
+
+  asio::awaitable<void> HandleCancel(http::Request& request, http::Responder& responder) {
+    const auto cancel = DecodeCancel(request.body);
+    if (!cancel.ok()) {
+      (void)co_await responder.Send(Plain(400, cancel.status().message()));
+      co_return;
+    }
+    co_await OnStrand([&] {
+      const auto it = rooms.find(cancel->room);
+      if (it != rooms.end() && it->second.grant &&
+          it->second.grant->grant.decode_instance == cancel->decode_instance) {
+        Perform(it->second, it->second.session.OnFail(Error(Code::kCancelled, "decode gave up on the request")));
+      }
+    });
+    (void)co_await responder.Send(Plain(200, ""));
+  }
+
+  static http::Response Binary(std::string body) {
+    http::Response response{200, {}, std::move(body)};
+    response.headers.Add("Content-Type", std::string(kContentType));
+    return response;
+  }
+
+  // Runs `work` on the strand and comes back to the caller's executor.
+  template <typename Work>
+  asio::awaitable<void> OnStrand(Work work) {
+    const auto executor = co_await asio::this_coro::executor;
+    co_await asio::post(strand, asio::use_awaitable);
+    work();
+    co_await asio::post(executor, asio::use_awaitable);
+  }
+
+  // --- Strand: peers and rooms ----------------------------------------------------------------
+
+  void AddPeer(const PeerInfo& info, transfer::PeerId id) {
+    // A restarted decode server registers under the same name: its old self is gone.
+    for (auto it = peers.begin(); it != peers.end();) {
+      if (it->first == info.instance || it->second.name == info.name) {
+        link->fabric->Disconnect(it->second.id);
+        it = peers.erase(it);
+      } else {
+        ++it;
+      }
+    }
+    peers[info.instance] = Peer{id, info.name, Now(), 0};
+    log::info("Paired with {} over {}", info.name, link->fabric->report().provider);
+    ArmTick();
+  }
+
+  void AddGrant(const std::shared_ptr<GrantCall>& call) {
+    const Grant& grant = call->grant;
+    const auto peer = peers.find(grant.decode_instance);
+    if (grant.prefill_instance != link->self.instance || peer == peers.end()) {
+      return call->Reject(Plain(409, "not paired with this instance: register first"));
+    }
+    const int page_tokens = link->self.layout.page_tokens;
+    const size_t pages = (grant.prompt_tokens + page_tokens - 1) / page_tokens - grant.cached_tokens / page_tokens;
+    if (grant.cached_tokens % page_tokens != 0 || grant.pages.size() != pages) {
+      return call->Reject(Plain(400, fmt::format("grant holds {} pages where {} are needed", grant.pages.size(), pages)));
+    }
+    if (const auto it = rooms.find(grant.room); it != rooms.end() && it->second.session.has_grant()) {
+      return call->Reject(Plain(400, fmt::format("bootstrap_room {} is in use: rooms must be unique", grant.room)));
+    }
+    peer->second.seen_at = Now();
+    call->peer = peer->second.id;
+    Room& room = RoomOf(grant.room);
+    room.grant = call;
+    Perform(room, room.session.OnGrant());
+  }
+
+  void GrantGone(const std::shared_ptr<GrantCall>& call, const char* why) {
+    const auto it = rooms.find(call->grant.room);
+    if (it == rooms.end() || it->second.grant != call) return;
+    Perform(it->second, it->second.session.OnFail(Error(Code::kUnavailable, "{}", why)));
+  }
+
+  void AddRequest(engine::Request request, int64_t number) {
+    auto sink = request.sink;
+    const RequestId id = request.id;
+    if (const auto it = rooms.find(number); it != rooms.end() && it->second.session.has_request()) {
+      return AnswerFailure(sink, id, Error(Code::kInvalidArgument, "bootstrap_room {} is in use: rooms must be unique", number));
+    }
+    Room& room = RoomOf(number);
+    room.sink = std::move(sink);
+    room.id = id;
+    room.request = std::move(request);
+    room_of_request[id] = number;
+    Perform(room, room.session.OnRequest());
+  }
+
+  Room& RoomOf(int64_t number) {
+    const auto [it, is_new] = rooms.try_emplace(number);
+    if (is_new) {
+      it->second.number = number;
+      it->second.deadline = Now() + options.link.bootstrap_timeout;
+      ArmTick();
+    }
+    return it->second;
+  }
+
+  void Perform(Room& room, const PrefillSession::Actions& actions) {
+    for (const Action action : actions) {
+      switch (action) {
+        case Action::kStart: StartRoom(room); break;
+        case Action::kSeal: SealRoom(room); break;
+        case Action::kAbortEngine: link->engine->Abort(room.id); break;
+        case Action::kCancelSend: link->fabric->CancelSend(room.send); break;
+        case Action::kReleaseHold: if (room.result) room.result->hold.reset(); break;
+        case Action::kEndGrant: room.grant->Send(EncodeFrame(End{room.session.status()}), true); break;
+        case Action::kAnswerClient: AnswerClient(room); break;
+      }
+    }
+    if (room.session.settled() && room.settled_at == TimePoint{}) {
+      room.settled_at = Now();
+      send_rooms.erase(room.send);
+      if (!room.session.status().ok()) ++failed;
+    }
+    UpdateCounts();
+  }
+
+  void StartRoom(Room& room) {
+    const Grant& grant = room.grant->grant;
+    const auto prompt = static_cast<int>(room.request->prompt.size());
+    room.started_at = Now();
+    room.deadline = Now() + std::chrono::milliseconds(grant.deadline_ms);
+    if (prompt != grant.prompt_tokens) {
+      return FailUnstarted(room, Error(Code::kInvalidArgument,
+          "prefill counts {} prompt tokens, decode {}: start both with the same model and tokenizer", prompt,
+          grant.prompt_tokens), true);
+    }
+    auto send = link->fabric->Begin(room.grant->peer, grant.slot, link->kv_region, transfer::RegionId{0}, room.deadline);
+    if (!send.ok()) return FailUnstarted(room, send.status(), true);
+    room.send = *send;
+    send_rooms[*send] = room.number;
+
+    engine::Request request = std::move(*room.request);
+    room.request.reset();
+    request.sink = std::make_shared<SilentSink>();
+    const auto self = shared_from_this();
+    const int64_t number = room.number;
+    request.observer = std::make_shared<KvPush>(
+        KvPush::Target{link->fabric.get(), room.send, link->self.layout, grant.pages, grant.cached_tokens},
+        [this, self, number](Status why) {
+          asio::post(strand, [this, self, number, why = std::move(why)] {
+            if (Room* r = Find(number)) Perform(*r, r->session.OnFail(why));
+          });
+        },
+        [this, self, number](KvPush::Result result) {
+          asio::post(strand, [this, self, number, result = std::move(result)]() mutable {
+            EngineEnded(number, std::move(result));
+          });
+        });
+    const RequestId id = request.id;
+    if (Status s = link->engine->Submit(std::move(request)); !s.ok()) FailUnstarted(room, s, false);
+    (void)id;
+  }
+
+  // kStart could not be carried out: tell the session that engine and send are over already.
+  void FailUnstarted(Room& room, Status why, bool no_send) {
+    const auto self = shared_from_this();
+    asio::post(strand, [this, self, number = room.number, why = std::move(why), no_send] {
+      Room* room = Find(number);
+      if (!room) return;
+      // A send that was begun ends by itself after kCancelSend, which OnEngineEnd asks for.
+      Perform(*room, room->session.OnEngineEnd(why));
+      if (no_send) Perform(*room, room->session.OnSendEnd(why));
+    });
+  }
+
+  void EngineEnded(int64_t number, KvPush::Result result) {
+    Room* room = Find(number);
+    if (!room) return;
+    const engine::Output& last = result.last.output;
+    Status status = last.finish == engine::Finish::kFailed ? last.status
+                  : last.finish == engine::Finish::kAborted ? Error(Code::kCancelled, "the prefill was aborted")
+                  : !last.has_token ? Error(Code::kInvalidArgument, "max_new_tokens must be at least 1 in prefill/decode mode")
+                  : Status::Ok();
+    room->result = std::move(result);
+    Perform(*room, room->session.OnEngineEnd(std::move(status)));
+  }
+
+  void SealRoom(Room& room) {
+    const KvPush::Result& result = *room.result;
+    const engine::Output& out = result.last.output;
+    Seal seal;
+    seal.writes = result.writes;
+    seal.bytes = result.bytes;
+    seal.first.token = out.token;
+    seal.first.cached_tokens = out.cached_tokens;
+    if (result.last.logprob) seal.first.logprob = *result.last.logprob;
+    if (room.grant->grant.want_logprobs) seal.first.prompt_logprobs = result.last.prompt_logprobs;
+    if (out.scheduled_at != TimePoint{}) {
+      seal.queue_ms = static_cast<float>(Milliseconds(out.scheduled_at - room.started_at));
+      seal.prefill_ms = static_cast<float>(Milliseconds(result.ended_at - out.scheduled_at));
+    }
+    room.grant->Send(EncodeFrame(seal), false);
+    link->fabric->Finish(room.send);
+  }
+
+  void AnswerClient(Room& room) {
+    room_of_request.erase(room.id);
+    const Status& status = room.session.status();
+    if (!status.ok() || !room.result) return AnswerFailure(room.sink, room.id, status);
+    room.sink->OnOutput(room.result->last.View());
+    room.sink.reset();
+  }
+
+  static void AnswerFailure(const std::shared_ptr<engine::OutputSink>& sink, RequestId id, const Status& status) {
+    engine::Output out;
+    out.id = id;
+    out.finish = status.code() == Code::kCancelled ? engine::Finish::kAborted : engine::Finish::kFailed;
+    out.status = status;
+    sink->OnOutput(out);
+  }
+
+  Room* Find(int64_t number) {
+    const auto it = rooms.find(number);
+    return it == rooms.end() ? nullptr : &it->second;
+  }
+
+  void OnFabricEvent(const transfer::Event& event) {
+    using Kind = transfer::Event::Kind;
+    if (event.kind == Kind::kSendDone || event.kind == Kind::kSendFailed) {
+      const auto it = send_rooms.find(event.send);
+      if (it == send_rooms.end()) return;
+      Room* room = Find(it->second);
+      if (!room) return;
+      if (event.kind == Kind::kSendDone) {
+        bytes_sent += event.bytes;
+        log::debug("KV sent room={} bytes={} writes={} ms={:.2f}", room->number, event.bytes, event.writes,
+                   Milliseconds(event.last_at - event.first_at));
+      }
+      Perform(*room, room->session.OnSendEnd(event.status));
+    } else if (event.kind == Kind::kPeerLost) {
+      for (auto it = peers.begin(); it != peers.end(); ++it) {
+        if (it->second.id != event.peer) continue;
+        log::warn("Lost connection with {}: {}", it->second.name, event.status.message());
+        link->fabric->Disconnect(event.peer);
+        peers.erase(it);
+        break;
+      }
+    }
+  }
+
+  // --- Deadlines -------------------------------------------------------------------------------
+
+  void ArmTick() {
+    if (ticking || stopped) return;
+    ticking = true;
+    tick.expires_after(rooms.empty() ? std::chrono::milliseconds(1s) : std::chrono::milliseconds(kTick));
+    tick.async_wait([this, self = shared_from_this()](boost::system::error_code error) {
+      ticking = false;
+      if (error || stopped) return;
+      OnTick(Now());
+      if (!rooms.empty() || !peers.empty()) ArmTick();
+    });
+  }
+
+  void OnTick(TimePoint now) {
+    for (auto it = rooms.begin(); it != rooms.end();) {
+      Room& room = it->second;
+      if (room.session.settled()) {
+        if (now - room.settled_at > kTombstoneTime) it = rooms.erase(it);
+        else ++it;
+        continue;
+      }
+      ++it;
+      if (now < room.deadline) continue;
+      room.deadline = TimePoint::max();
+      Perform(room, room.session.OnFail(Error(Code::kDeadlineExceeded, "{}",
+          room.session.started() ? "the KV transfer passed its deadline"
+          : room.session.has_request() ? "decode did not grant KV pages in time (is the decode server up and "
+                                         "was it sent the same bootstrap_room?)"
+                                       : "the prefill request of this bootstrap_room did not come in time")));
+    }
+    for (auto it = peers.begin(); it != peers.end();) {
+      if (now - it->second.seen_at > kPeerForgetTime) {
+        log::warn("{} stopped its heartbeats: disconnected", it->second.name);
+        link->fabric->Disconnect(it->second.id);
+        it = peers.erase(it);
+      } else {
+        ++it;
+      }
+    }
+    UpdateCounts();
+  }
+
+  void UpdateCounts() {
+    int waiting = 0, inflight = 0;
+    for (const auto& [number, room] : rooms) {
+      if (room.session.settled()) continue;
+      ++(room.session.started() ? inflight : waiting);
+    }
+    bootstrapping_count = waiting;
+    inflight_count = inflight;
+  }
+
+  const PrefillOptions options;
+  asio::strand<boost::asio::any_io_executor> strand;
+  asio::steady_timer tick;
+  asio::thread_pool connector;
+  std::unique_ptr<Link> link;
+  http::Server server;
+
+  std::unordered_map<int64_t, Room> rooms;
+  std::unordered_map<RequestId, int64_t> room_of_request;
+  std::unordered_map<transfer::SendId, int64_t> send_rooms;
+  std::unordered_map<uint64_t, Peer> peers;  // by instance
+  bool ticking = false, stopped = false;
+  bool stop_called = false;  // by the owner's thread
+  std::atomic<int> bootstrapping_count{0}, inflight_count{0};
+  std::atomic<uint64_t> bytes_sent{0}, failed{0};
+};
+
+Result<std::unique_ptr<PrefillService>> PrefillService::Start(boost::asio::any_io_executor executor,
+                                                              engine::Engine& engine, PrefillOptions options) {
+  auto service = std::make_unique<PrefillService>();
+  service->impl_ = std::make_shared<Impl>(executor, options);
+  std::weak_ptr<Impl> weak = service->impl_;
+  auto link = OpenLink(options.link, engine, [weak](const transfer::Event& event) {
+    if (auto impl = weak.lock()) {
+      asio::post(impl->strand, [impl, event] { impl->OnFabricEvent(event); });
+    }
+  });
+  if (!link.ok()) return link.status();
+  service->impl_->link = std::move(*link);
+  if (Status s = service->impl_->StartServer(); !s.ok()) return s.Prefixed("bootstrap server");
+  return service;
+}
+
+PrefillService::~PrefillService() { Stop(); }
+
+void PrefillService::Stop() {
+  if (!impl_ || std::exchange(impl_->stop_called, true)) return;
+  impl_->server.Stop();
+  asio::post(impl_->strand, [impl = impl_] {
+    impl->stopped = true;
+    impl->tick.cancel();
+  });
+  impl_->connector.join();
+}
+
+Status PrefillService::Submit(engine::Request request, const api::Bootstrap& bootstrap) {
+  if (bootstrap.host == api::kFakeBootstrapHost) {
+    request.sampling.max_new_tokens = 1;
+    return impl_->link->engine->Submit(std::move(request));
+  }
+  if (bootstrap.room < 0) {
+    return Error(Code::kInvalidArgument, "disaggregated request received without bootstrap room id: send requests "
+                 "to the router, not to the prefill server");
+  }
+  asio::post(impl_->strand, [impl = impl_, request = std::move(request), room = bootstrap.room]() mutable {
+    impl->AddRequest(std::move(request), room);
+  });
+  return Status::Ok();
+}
+
+void PrefillService::Abort(RequestId id) {
+  impl_->link->engine->Abort(id);
+  asio::post(impl_->strand, [impl = impl_, id] {
+    const auto it = impl->room_of_request.find(id);
+    if (it == impl->room_of_request.end()) return;
+    if (Impl::Room* room = impl->Find(it->second)) {
+      impl->Perform(*room, room->session.OnFail(Error(Code::kCancelled, "the client closed the prefill request")));
+    }
+  });
+}
+
+uint16_t PrefillService::bootstrap_port() const { return impl_->server.port(); }
+const transfer::FabricReport& PrefillService::fabric() const { return impl_->link->fabric->report(); }
+PrefillCounts PrefillService::counts() const {
+  return {impl_->bootstrapping_count.load(), impl_->inflight_count.load()};
+}
+transfer::Engine::Usage PrefillService::transfer_usage() const { return impl_->link->fabric->usage(); }
+void PrefillService::ExportMetrics(metrics::Registry& registry) {
+  impl_->link->fabric->ExportMetrics(registry);
+  registry.AddCallback("sglang:num_prefill_prealloc_queue_reqs", "Requests that wait for decode's grant",
+                       [impl = impl_] { return impl->bootstrapping_count.load(); });
+  registry.AddCallback("sglang:num_prefill_bootstrap_queue_reqs", "Requests that wait for decode's grant",
+                       [impl = impl_] { return impl->bootstrapping_count.load(); });
+  registry.AddCallback("sglang:num_prefill_inflight_queue_reqs", "Requests computing or sending KV",
+                       [impl = impl_] { return impl->inflight_count.load(); });
+  registry.AddCallback("sglang:num_transfer_failed_reqs_total", "Requests whose hand-over failed",
+                       [impl = impl_] { return static_cast<double>(impl->failed.load()); });
+}
+
+}  // namespace baton::disagg

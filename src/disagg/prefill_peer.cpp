@@ -1,0 +1,181 @@
+#include "disagg/prefill_peer.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "common/bytes.h"
+#include "common/log.h"
+
+namespace baton::disagg {
+
+PrefillPeer::PrefillPeer(PeerContext context, http::Origin origin, std::function<void(Status)> on_lost)
+    : context_(std::move(context)), origin_(std::move(origin)), on_lost_(std::move(on_lost)),
+      beat_(context_.strand) {}
+
+void PrefillPeer::WhenReady(Ready ready) {
+  if (state_ == State::kReady) return ready(Status::Ok());
+  waiting_.push_back(std::move(ready));
+  if (state_ == State::kRegistering) return;
+  state_ = State::kRegistering;
+  asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Register(); }, asio::detached);
+}
+
+asio::awaitable<void> PrefillPeer::Register() {
+  const Status status = co_await TryRegister();
+  state_ = status.ok() ? State::kReady : State::kIdle;
+  if (status.ok()) {
+    log::info("Paired with {} at {} over {}", name_, origin_.ToString(), context_.link->fabric->report().provider);
+    asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Heartbeat(self->instance_); },
+                   asio::detached);
+  } else {
+    log::warn("Cannot pair with prefill at {}: {}", origin_.ToString(), status.ToString());
+  }
+  for (Ready& ready : std::exchange(waiting_, {})) ready(status);
+}
+
+asio::awaitable<Status> PrefillPeer::TryRegister() {
+  Link& link = *context_.link;
+  auto reply = co_await Post("/baton/v1/register", Encode(link.self), 8s);
+  if (!reply.ok()) co_return reply.status().Prefixed("registering with prefill");
+  if (reply->status != 200) {
+    co_return Error(reply->status == 400 ? Code::kInvalidArgument : Code::kUnavailable,
+                    "prefill at {} refused to pair (HTTP {}): {}", origin_.ToString(), reply->status,
+                    reply->body.substr(0, 500));
+  }
+  auto info = DecodePeerInfo(reply->body);
+  if (!info.ok()) co_return info.status();
+  if (Status s = CheckCompatible(link.self, *info); !s.ok()) co_return s;
+  co_await asio::post(*context_.connector, asio::use_awaitable);
+  auto id = link.fabric->Connect(info->fabric, Now() + 5s);
+  co_await asio::post(context_.strand, asio::use_awaitable);
+  if (!id.ok()) co_return id.status().Prefixed("connecting the fabric to prefill");
+  id_ = *id;
+  instance_ = info->instance;
+  name_ = info->name;
+  co_return Status::Ok();
+}
+
+asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t instance) {
+  const LinkOptions& options = context_.link->options;
+  ByteWriter body;
+  body.Put(context_.link->self.instance);
+  int misses = 0;
+  while (!stopped_) {
+    beat_.expires_after(options.heartbeat_interval);
+    boost::system::error_code ignored;
+    co_await beat_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    if (stopped_ || state_ != State::kReady || instance_ != instance) co_return;
+    const auto reply = co_await Post("/baton/v1/heartbeat", body.bytes(), options.heartbeat_interval);
+    if (stopped_ || state_ != State::kReady || instance_ != instance) co_return;
+    if (reply.ok()) {
+      misses = 0;
+      ByteReader reader(reply->body);
+      if (reply->status == 200 && reader.Get<uint64_t>() == instance) continue;
+      co_return Lost(Error(Code::kUnavailable, "{} was restarted", name_));
+    }
+    // Refused means that nobody listens: no need to wait for more misses.
+    const bool refused = reply.status().code() == Code::kUnavailable;
+    if (refused || ++misses >= options.heartbeat_misses) {
+      co_return Lost(Error(Code::kUnavailable, "lost connection with {} at {}: {}", name_, origin_.ToString(),
+                           reply.status().message()));
+    }
+  }
+}
+
+void PrefillPeer::Lost(Status why) {
+  if (state_ != State::kReady) return;
+  Disconnect();
+  on_lost_(std::move(why));
+}
+
+void PrefillPeer::Disconnect() {
+  if (state_ != State::kReady) return;
+  state_ = State::kIdle;
+  beat_.cancel();
+  context_.link->fabric->Disconnect(id_);
+}
+
+void PrefillPeer::SendGrant(Grant grant, std::function<void(Frame)> on_frame,
+                            std::function<void(Status)> on_closed) {
+  asio::co_spawn(context_.strand,
+                 [self = shared_from_this(), grant = std::move(grant), on_frame = std::move(on_frame),
+                  on_closed = std::move(on_closed)]() mutable {
+                   return self->RunGrant(std::move(grant), std::move(on_frame), std::move(on_closed));
+                 },
+                 asio::detached);
+}
+
+asio::awaitable<void> PrefillPeer::RunGrant(Grant grant, std::function<void(Frame)> on_frame,
+                                            std::function<void(Status)> on_closed) {
+  const TimePoint deadline = Now() + std::chrono::milliseconds(grant.deadline_ms) + 5s;
+  auto stream = co_await context_.client->Start(origin_, MakePost("/baton/v1/grant", Encode(grant)), deadline);
+  if (!stream.ok()) co_return on_closed(stream.status().Prefixed("prefill died or cannot be reached"));
+  if ((*stream)->status() == 409) {
+    // Another instance answers on this address: pair anew with the next request.
+    Lost(Error(Code::kUnavailable, "{} was restarted", name_));
+    co_return;
+  }
+  if ((*stream)->status() != 200) {
+    const auto body = co_await (*stream)->ReadAll(Now() + 1s, 4096);
+    on_frame(End{Error(Code::kInvalidArgument, "prefill refused the grant (HTTP {}): {}", (*stream)->status(),
+                       body.ok() ? *body : "")});
+    co_return on_closed(Status::Ok());
+  }
+  on_closed(co_await ReadFrames(**stream, deadline, on_frame));
+}
+
+asio::awaitable<Status> PrefillPeer::ReadFrames(http::ClientStream& stream, TimePoint deadline,
+                                                const std::function<void(Frame)>& on_frame) {
+  FrameParser parser;
+  bool ended = false;
+  while (true) {
+    auto piece = co_await stream.Read(deadline);
+    if (!piece.ok()) {
+      if (ended) co_return Status::Ok();
+      co_return piece.status().Prefixed("prefill died before the KV was complete");
+    }
+    if (piece->empty()) {
+      co_return ended ? Status::Ok() : Error(Code::kUnavailable, "prefill closed the grant early");
+    }
+    parser.Feed(*piece);
+    while (true) {
+      auto frame = parser.Next();
+      if (!frame.ok()) co_return frame.status();
+      if (!frame->has_value()) break;
+      ended = ended || std::holds_alternative<End>(**frame);
+      on_frame(std::move(**frame));
+    }
+  }
+}
+
+void PrefillPeer::SendCancel(int64_t room) {
+  asio::co_spawn(context_.strand,
+                 [self = shared_from_this(), room]() -> asio::awaitable<void> {
+                   (void)co_await self->Post("/baton/v1/cancel",
+                                             Encode(Cancel{self->context_.link->self.instance, room}), 3s);
+                 },
+                 asio::detached);
+}
+
+http::ClientRequest PrefillPeer::MakePost(std::string path, std::string body) const {
+  http::ClientRequest request;
+  request.method = "POST";
+  request.target = std::move(path);
+  request.headers.Add("Content-Type", std::string(kContentType));
+  request.body = std::move(body);
+  return request;
+}
+
+asio::awaitable<Result<http::Response>> PrefillPeer::Post(std::string path, std::string body, Duration timeout) {
+  co_return co_await context_.client->Fetch(origin_, MakePost(std::move(path), std::move(body)), Now() + timeout);
+}
+
+void PrefillPeer::Stop() {
+  stopped_ = true;
+  beat_.cancel();
+}
+
+}  // namespace baton::disagg

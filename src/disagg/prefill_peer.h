@@ -1,0 +1,78 @@
+// Decode's view of one prefill server: registration, heartbeats, and the HTTP calls to it. Lives on
+// the decode service's strand.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
+
+#include "disagg/link.h"
+#include "http/client.h"
+
+namespace baton::disagg {
+
+namespace asio = boost::asio;
+
+// What peers borrow from their service.
+struct PeerContext {
+  asio::strand<asio::any_io_executor> strand;
+  http::Client* client;
+  Link* link;
+  asio::thread_pool* connector;   // Connect() blocks; it runs here
+};
+
+class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
+ public:
+  using Ready = std::function<void(Status)>;
+
+  // on_lost: the pairing ended (heartbeats missed, another instance answers, fabric lost it).
+  PrefillPeer(PeerContext context, http::Origin origin, std::function<void(Status)> on_lost);
+
+  // Calls `ready` once, now or when registration ended. A lost peer is registered anew.
+  void WhenReady(Ready ready);
+  // Ends the pairing; OnFenced of its sessions follows from the fabric's event.
+  void Disconnect();
+
+  // Sends the grant; frames arrive through `on_frame`, the end of the answer through `on_closed`
+  // (OK: after an End frame). All on the strand.
+  void SendGrant(Grant grant, std::function<void(Frame)> on_frame, std::function<void(Status)> on_closed);
+  void SendCancel(int64_t room);
+
+  bool ready() const { return state_ == State::kReady; }
+  transfer::PeerId id() const { return id_; }
+  uint64_t instance() const { return instance_; }
+  const http::Origin& origin() const { return origin_; }
+  const std::string& name() const { return name_; }
+  void Stop();
+
+ private:
+  enum class State { kIdle, kRegistering, kReady };
+  asio::awaitable<void> Register();
+  asio::awaitable<Status> TryRegister();
+  asio::awaitable<void> Heartbeat(uint64_t instance);
+  asio::awaitable<void> RunGrant(Grant grant, std::function<void(Frame)> on_frame,
+                                 std::function<void(Status)> on_closed);
+  asio::awaitable<Status> ReadFrames(http::ClientStream& stream, TimePoint deadline,
+                                     const std::function<void(Frame)>& on_frame);
+  asio::awaitable<Result<http::Response>> Post(std::string path, std::string body, Duration timeout);
+  http::ClientRequest MakePost(std::string path, std::string body) const;
+  void Lost(Status why);
+
+  PeerContext context_;
+  const http::Origin origin_;
+  std::function<void(Status)> on_lost_;
+  State state_ = State::kIdle;
+  transfer::PeerId id_{};
+  uint64_t instance_ = 0;
+  std::string name_;
+  std::vector<Ready> waiting_;
+  asio::steady_timer beat_;
+  bool stopped_ = false;
+};
+
+}  // namespace baton::disagg

@@ -1,0 +1,102 @@
+#include "http/client.h"
+
+#include "http/client_stream.h"
+#include "http/request_check.h"
+#include "http/response_head.h"
+
+namespace baton::http {
+
+namespace {
+
+// Host first (RFC 9112 section 3.2), then the caller's fields, then the length.
+std::string RequestHead(const Origin& origin, const ClientRequest& request) {
+  std::string head;
+  head.reserve(256);
+  head.append(request.method).append(" ").append(request.target).append(" HTTP/1.1\r\n");
+  if (!request.headers.Has("Host")) {
+    const bool brackets = origin.host.find(':') != std::string::npos;
+    head.append(brackets ? "Host: [" : "Host: ").append(origin.host).append(brackets ? "]:" : ":");
+    AppendNumber(head, origin.port);
+    head.append("\r\n");
+  }
+  for (const auto& [name, value] : request.headers) {
+    if (!IsFramingField(name)) AppendField(head, name, value);
+  }
+  const bool bodiless = request.method == "GET" || request.method == "HEAD";
+  if (!request.body.empty() || !bodiless) {
+    head.append("Content-Length: ");
+    AppendNumber(head, request.body.size());
+    head.append("\r\n");
+  }
+  return head.append("\r\n");
+}
+
+Status CheckStartLine(const ClientRequest& request) {
+  bool good = !request.method.empty() && !request.target.empty();
+  for (char c : request.method) good &= IsTokenByte(c);
+  for (char c : request.target) good &= c > 0x20 && c < 0x7f;
+  if (good) return Status::Ok();
+  return Error(Code::kInvalidArgument, "method \"{}\" or target \"{}\" cannot be sent",
+               request.method, request.target);
+}
+
+}  // namespace
+
+struct Client::Impl {
+  std::shared_ptr<ClientPool> pool;
+};
+
+Client::Client(asio::any_io_executor executor, ClientOptions options)
+    : impl_(std::make_shared<Impl>()) {
+  impl_->pool = std::make_shared<ClientPool>(std::move(executor), options);
+}
+
+Client::~Client() { impl_->pool->Close(); }
+
+void Client::CloseIdle() { impl_->pool->CloseIdle(); }
+
+asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin origin,
+                                                                     ClientRequest request,
+                                                                     TimePoint deadline) {
+  // Held here, so that the Client may go away while a request is under way.
+  const std::shared_ptr<ClientPool> pool = impl_->pool;
+  if (origin.tls)
+    co_return Error(Code::kUnsupported, "{}: TLS origins are not supported", origin.ToString());
+  if (Status status = CheckStartLine(request); !status.ok()) co_return status;
+  const std::string head = RequestHead(origin, request);
+  SendList list;
+  list.Add(head);
+  list.Add(request.body);
+  const bool head_request = request.method == "HEAD";
+
+  if (auto reused = pool->Take(origin)) {
+    auto stream = std::make_unique<PooledStream>(pool, std::move(reused));
+    const Status status = co_await stream->Exchange(list, head_request, deadline);
+    if (status.ok()) co_return std::unique_ptr<ClientStream>(std::move(stream));
+    if (status.code() != Code::kUnavailable || stream->got_bytes()) co_return status;
+    // The server closed the idle connection just as we took it; a new one decides.
+  }
+  auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
+  const Status connected =
+      co_await connection->Connect(pool->options().connect_timeout, deadline);
+  if (!connected.ok()) co_return connected;
+  auto stream = std::make_unique<PooledStream>(pool, std::move(connection));
+  const Status status = co_await stream->Exchange(list, head_request, deadline);
+  if (!status.ok()) co_return status;
+  co_return std::unique_ptr<ClientStream>(std::move(stream));
+}
+
+asio::awaitable<Result<Response>> Client::Fetch(Origin origin, ClientRequest request,
+                                                TimePoint deadline, size_t max_body_bytes) {
+  auto stream = co_await Start(std::move(origin), std::move(request), deadline);
+  if (!stream.ok()) co_return stream.status();
+  auto body = co_await (*stream)->ReadAll(deadline, max_body_bytes);
+  if (!body.ok()) co_return body.status();
+  Response response;
+  response.status = (*stream)->status();
+  response.headers = (*stream)->headers();
+  response.body = std::move(*body);
+  co_return response;
+}
+
+}  // namespace baton::http

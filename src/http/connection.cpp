@@ -1,0 +1,365 @@
+#include "http/connection.h"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+
+#include "common/log.h"
+
+namespace baton::http {
+
+namespace {
+
+// A body is given room as it arrives, so that a large Content-Length alone costs no memory.
+constexpr size_t kFirstBodyBytes = 64 << 10;
+// How long, after the last word, a client may go on sending before the socket closes. Closing at
+// once would reset the connection and could take the answer away from the client.
+constexpr auto kLingerTime = std::chrono::seconds(2);
+constexpr size_t kMaxChunkHeadBytes = 16 << 10;
+
+std::string PeerName(const TcpSocket& socket) {
+  boost::system::error_code ec;
+  const auto endpoint = socket.remote_endpoint(ec);
+  if (ec) return "unknown";
+  const std::string address = endpoint.address().to_string(ec);
+  return endpoint.address().is_v6() ? fmt::format("[{}]:{}", address, endpoint.port())
+                                    : fmt::format("{}:{}", address, endpoint.port());
+}
+
+int StatusOfParseError(const boost::system::error_code& ec) {
+  return ec == boost::beast::http::error::bad_version ? 505 : 400;
+}
+
+}  // namespace
+
+Connection::Connection(std::shared_ptr<ServerCore> core, TcpSocket socket)
+    : core_(std::move(core)),
+      transport_(std::move(socket)),
+      reply_(transport_, core_->options().write_timeout),
+      peer_(PeerName(transport_.socket())) {}
+
+Connection::~Connection() {
+  CloseRequest();
+  core_->Unregister(this);
+}
+
+void Connection::Start() {
+  transport_.SetOwner(weak_from_this(), [this](Transport::Wait what) { OnDeadline(what); });
+  if (core_->draining()) return Close();
+  Advance();
+}
+
+void Connection::Refuse() {
+  transport_.SetOwner(weak_from_this(), [this](Transport::Wait what) { OnDeadline(what); });
+  Reject(503, "too many connections");
+}
+
+void Connection::Drain() {
+  reply_.ForbidKeepAlive();
+  if (state_ == State::kHead && buffer_.empty()) Close();
+}
+
+void Connection::Abort() {
+  if (state_ == State::kClosed) return;
+  transport_.Close();
+  if (state_ == State::kHandling) {
+    reply_.NotifyDisconnected();
+  } else {
+    Close();
+  }
+}
+
+void Connection::Read() {
+  if (reading_ || peer_closed_ || !transport_.open()) return;
+  std::span<char> room;
+  if (state_ == State::kBody && framing_.length && buffer_.empty()) {
+    std::string& body = request_.body;
+    const size_t left = *framing_.length - body_received_;
+    if (body_received_ == body.size())
+      body.resize(body_received_ + std::min(left, std::max(kFirstBodyBytes, body_received_)));
+    room = std::span(body).subspan(body_received_);
+    reading_body_ = true;
+  } else {
+    const size_t most = state_ == State::kHead   ? core_->options().max_header_bytes
+                        : state_ == State::kBody ? kMaxChunkHeadBytes
+                                                 : ReadBuffer::kInitialBytes;
+    room = buffer_.Prepare(std::max(most, ReadBuffer::kInitialBytes));
+    reading_body_ = false;
+  }
+  if (room.empty()) return;
+  reading_ = true;
+  transport_.socket().async_read_some(
+      asio::buffer(room.data(), room.size()),
+      [self = shared_from_this()](const boost::system::error_code& ec, size_t bytes) {
+        self->OnRead(ec, bytes);
+      });
+}
+
+void Connection::OnRead(const boost::system::error_code& ec, size_t bytes) {
+  reading_ = false;
+  if (state_ == State::kClosed) return;
+  if (ec) return OnReadEnd();
+  if (state_ == State::kLinger) {
+    buffer_.Consume(buffer_.size());
+    return Read();
+  }
+  if (reading_body_) {
+    body_received_ += bytes;
+  } else {
+    buffer_.Commit(bytes);
+  }
+  if (state_ == State::kHandling) {
+    Read();
+  } else {
+    Advance();
+  }
+}
+
+void Connection::OnReadEnd() {
+  peer_closed_ = true;
+  if (state_ == State::kHandling) {
+    reply_.ForbidKeepAlive();
+    reply_.NotifyDisconnected();
+  } else {
+    Close();
+  }
+}
+
+void Connection::OnDeadline(Transport::Wait what) {
+  switch (what) {
+    case Transport::Wait::kHead: return Reject(408, "the request header took too long");
+    case Transport::Wait::kBody: return Reject(408, "the request body took too long");
+    default: return Close();
+  }
+}
+
+void Connection::Advance() {
+  while (true) {
+    const bool further = state_ == State::kHead   ? AdvanceHead()
+                         : state_ == State::kBody ? AdvanceBody()
+                                                  : false;
+    if (!further) break;
+  }
+  Read();
+}
+
+bool Connection::AdvanceHead() {
+  const ServerOptions& options = core_->options();
+  while (scanned_ == 0 && buffer_.data().starts_with("\r\n")) buffer_.Consume(2);
+  const std::string_view bytes = buffer_.data();
+  if (bytes.empty()) {
+    if (core_->draining()) {
+      Close();
+    } else {
+      transport_.SetDeadline(Now() + options.idle_timeout, Transport::Wait::kIdle);
+    }
+    return false;
+  }
+  const bool first_bytes = !request_open_;
+  OpenRequest();
+  if (scanned_ == 0 && !IsTokenByte(bytes[0]) && bytes[0] != '\r') {
+    Reject(400, "this is not an HTTP/1.1 request");
+    return false;
+  }
+  size_t end = 0;
+  const HeadScan scan = FindHeadEnd(bytes, scanned_, end);
+  if (scan == HeadScan::kBareLineFeed) {
+    Reject(400, "header line ends in a bare line feed");
+    return false;
+  }
+  if ((scan == HeadScan::kComplete ? end : bytes.size() + 1) > options.max_header_bytes) {
+    Reject(431, fmt::format("the request header is larger than {} bytes", options.max_header_bytes));
+    return false;
+  }
+  if (scan == HeadScan::kNeedMore) {
+    if (first_bytes)
+      transport_.SetDeadline(Now() + options.header_timeout, Transport::Wait::kHead);
+    return false;
+  }
+  scanned_ = 0;
+  return ParseHead(bytes.substr(0, end)) && StartBody();
+}
+
+bool Connection::ParseHead(std::string_view head) {
+  if (const char* wrong = CheckHeadBytes(head)) {
+    Reject(400, wrong);
+    return false;
+  }
+  request_ = Request();
+  parser_.emplace(&request_.headers, &request_.body, core_->options().max_body_bytes);
+  boost::system::error_code ec;
+  parser_->put(asio::buffer(head.data(), head.size()), ec);
+  // The rest of a body is not here yet, which Beast reports as need_more.
+  if (ec && ec != boost::beast::http::error::need_more) {
+    Reject(StatusOfParseError(ec), fmt::format("malformed request header: {}", ec.message()));
+    return false;
+  }
+  buffer_.Consume(head.size());
+  request_.method = parser_->take_method();
+  request_.target = parser_->take_target();
+  request_.peer = peer_;
+  const int version = parser_->version();
+  framing_ = Framing();
+  if (const char* wrong = CheckFraming(request_.headers, version, framing_)) {
+    Reject(400, wrong);
+    return false;
+  }
+  if (auto rejection = CheckRequest(request_, version)) {
+    Reject(rejection->status, rejection->message);
+    return false;
+  }
+  if (!parser_->known_method()) {
+    Reject(501, fmt::format("method {} is not implemented", request_.method));
+    return false;
+  }
+  if (const char* wrong = ParseTarget(request_)) {
+    Reject(400, wrong);
+    return false;
+  }
+  return true;
+}
+
+bool Connection::StartBody() {
+  const ServerOptions& options = core_->options();
+  const bool empty = !framing_.chunked && framing_.length.value_or(0) == 0;
+  if (empty) {
+    Dispatch();
+    return false;
+  }
+  if (framing_.length && *framing_.length > options.max_body_bytes) {
+    Reject(413, fmt::format("the request body is larger than {} bytes", options.max_body_bytes));
+    return false;
+  }
+  body_received_ = 0;
+  state_ = State::kBody;
+  if (buffer_.empty() && parser_->version() >= 11 && request_.headers.Has("Expect"))
+    transport_.WriteBestEffort("HTTP/1.1 100 Continue\r\n\r\n");
+  const bool all_here = framing_.length && *framing_.length <= buffer_.size();
+  if (!all_here) transport_.SetDeadline(Now() + options.body_timeout, Transport::Wait::kBody);
+  return true;
+}
+
+bool Connection::AdvanceBody() {
+  return framing_.chunked ? AdvanceChunkedBody() : AdvanceFixedBody();
+}
+
+bool Connection::AdvanceFixedBody() {
+  std::string& body = request_.body;
+  if (!buffer_.empty()) {
+    const size_t take = std::min<size_t>(*framing_.length - body_received_, buffer_.size());
+    body.resize(body_received_);
+    body.append(buffer_.data().substr(0, take));
+    buffer_.Consume(take);
+    body_received_ += take;
+  }
+  if (body_received_ < *framing_.length) return false;
+  Dispatch();
+  return false;
+}
+
+bool Connection::AdvanceChunkedBody() {
+  while (!buffer_.empty() && !parser_->is_done()) {
+    boost::system::error_code ec;
+    const size_t used = parser_->put(asio::buffer(buffer_.data().data(), buffer_.size()), ec);
+    buffer_.Consume(used);
+    if (ec == boost::beast::http::error::need_more) {
+      if (buffer_.size() < kMaxChunkHeadBytes) break;
+      Reject(431, "chunk header or trailer too large");
+      return false;
+    }
+    if (ec == boost::beast::http::error::body_limit) {
+      Reject(413, fmt::format("the request body is larger than {} bytes",
+                              core_->options().max_body_bytes));
+      return false;
+    }
+    if (ec) {
+      Reject(400, fmt::format("malformed chunked body: {}", ec.message()));
+      return false;
+    }
+  }
+  if (parser_->is_done()) Dispatch();
+  return false;
+}
+
+void Connection::Dispatch() {
+  state_ = State::kHandling;
+  transport_.ClearDeadline();
+  const bool http10 = parser_->version() < 11;
+  reply_.Begin({.keep_alive = !http10 && parser_->keep_alive() && !core_->draining(),
+                .head_only = request_.method == "HEAD",
+                .http10 = http10});
+  parser_.reset();
+  Read();
+  asio::co_spawn(transport_.executor(), Serve(),
+                 [self = shared_from_this()](std::exception_ptr) { self->Finish(); });
+}
+
+asio::awaitable<void> Connection::Serve() {
+  const auto self = shared_from_this();
+  try {
+    co_await core_->Handle(request_, reply_);
+  } catch (const std::exception& e) {
+    log::error("http: handler of {} {} threw: {}", request_.method, request_.path, e.what());
+  }
+  if (!reply_.started()) {
+    reply_.ForbidKeepAlive();
+    (void)co_await reply_.Send(core_->MakeError(500, "the handler gave no answer"));
+  }
+}
+
+void Connection::Finish() {
+  reply_.End();
+  CloseRequest();
+  if (state_ == State::kClosed) return;
+  if (!reply_.complete()) reply_.AbortStream();
+  if (!transport_.open() || peer_closed_) return Close();
+  if (!reply_.keep_alive()) return Linger();
+  request_ = Request();
+  if (!reading_) buffer_.Shrink();
+  state_ = State::kHead;
+  Advance();
+}
+
+void Connection::OpenRequest() {
+  if (request_open_) return;
+  request_open_ = true;
+  core_->RequestOpened();
+}
+
+void Connection::CloseRequest() {
+  if (!request_open_) return;
+  request_open_ = false;
+  core_->RequestClosed();
+}
+
+void Connection::Reject(int status, std::string_view message) {
+  const Response response = core_->MakeError(status, message);
+  std::string bytes;
+  AppendResponseHead(bytes, status, response.headers,
+                     {BodyFraming::kLength, response.body.size(), true});
+  bytes += response.body;
+  transport_.WriteBestEffort(bytes);
+  CloseRequest();
+  Linger();
+}
+
+void Connection::Linger() {
+  state_ = State::kLinger;
+  // What an outstanding read writes to must stay: at worst it is the body of the refused request.
+  if (!reading_) {
+    request_ = Request();
+    buffer_.Consume(buffer_.size());
+  }
+  transport_.ShutdownSend();
+  transport_.SetDeadline(Now() + kLingerTime, Transport::Wait::kLinger);
+  Read();
+}
+
+void Connection::Close() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  CloseRequest();
+  transport_.Close();
+  core_->Unregister(this);
+}
+
+}  // namespace baton::http

@@ -1,0 +1,62 @@
+// The Responder of one connection: turns a handler's calls into bytes. Reset for each request.
+// All calls on the connection's strand.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "http/response_head.h"
+#include "http/server.h"
+#include "http/transport.h"
+
+namespace baton::http {
+
+class Reply final : public Responder {
+ public:
+  Reply(Transport& transport, Duration write_timeout)
+      : transport_(transport), write_timeout_(write_timeout) {}
+
+  // A new request: may the connection live on, is the body left out, does the client know chunks.
+  struct Terms {
+    bool keep_alive = true;
+    bool head_only = false;
+    bool http10 = false;
+  };
+  void Begin(const Terms& terms);
+
+  asio::awaitable<Status> Send(Response response) override;
+  asio::awaitable<Status> BeginStream(int status, Headers headers) override;
+  asio::awaitable<Status> Write(std::string_view bytes) override;
+  asio::awaitable<Status> EndStream() override;
+  void AbortStream() override;
+  void OnDisconnect(std::function<void()> callback) override;
+  bool disconnected() const override { return disconnected_; }
+  bool started() const override { return state_ != State::kNothing; }
+
+  bool complete() const { return state_ == State::kComplete; }
+  bool keep_alive() const { return terms_.keep_alive && complete(); }
+
+  // The client has closed or broken the connection. A whole answer is still tried after that (the
+  // client may have closed its sending side only), a stream is not.
+  void NotifyDisconnected();
+  // From now on answers close the connection.
+  void ForbidKeepAlive() { terms_.keep_alive = false; }
+  void End() { callback_ = nullptr; }
+
+ private:
+  enum class State { kNothing, kStreaming, kComplete, kAborted };
+
+  asio::awaitable<Status> Flush(SendList list);
+
+  Transport& transport_;
+  const Duration write_timeout_;
+  Terms terms_;
+  State state_ = State::kNothing;
+  bool disconnected_ = false;
+  bool chunked_ = false;
+  bool drop_body_ = false;
+  std::string head_;  // keeps its storage from request to request
+  std::function<void()> callback_;
+};
+
+}  // namespace baton::http

@@ -1,0 +1,61 @@
+#include "http/server_core.h"
+
+#include "common/log.h"
+
+namespace baton::http {
+
+Response ServerCore::MakeError(int status, std::string_view message) const {
+  Response response;
+  try {
+    if (error_body_) response = error_body_(status, message);
+  } catch (const std::exception& e) {
+    log::error("http: making the body of an error failed: {}", e.what());
+  }
+  if (!error_body_) {
+    response.headers.Add("Content-Type", "text/plain; charset=utf-8");
+    response.body.assign(message).push_back('\n');
+  }
+  response.status = status;
+  return response;
+}
+
+asio::awaitable<void> ServerCore::Handle(Request& request, Responder& responder) const {
+  if (filter_ && !co_await filter_(request, responder)) co_return;
+  const RouteTable::Match match = routes_.Find(request.method, request.path);
+  if (match.handler) {
+    co_await (*match.handler)(request, responder);
+  } else if (fallback_) {
+    co_await fallback_(request, responder);
+  } else {
+    Response response =
+        match.path_known
+            ? MakeError(405, fmt::format("{} is not allowed for {}", request.method, request.path))
+            : MakeError(404, fmt::format("no such path: {}", request.path));
+    if (match.path_known) response.headers.Set("Allow", match.allow);
+    (void)co_await responder.Send(std::move(response));
+  }
+}
+
+bool ServerCore::Register(const std::shared_ptr<Connection>& connection) {
+  const std::lock_guard lock(mutex_);
+  if (connections_.size() >= options_.max_connections) return false;
+  connections_.emplace(connection.get(), connection);
+  return true;
+}
+
+void ServerCore::Unregister(const Connection* connection) {
+  const std::lock_guard lock(mutex_);
+  connections_.erase(connection);
+}
+
+std::vector<std::shared_ptr<Connection>> ServerCore::Connections() const {
+  std::vector<std::shared_ptr<Connection>> all;
+  const std::lock_guard lock(mutex_);
+  all.reserve(connections_.size());
+  for (const auto& [key, weak] : connections_) {
+    if (auto connection = weak.lock()) all.push_back(std::move(connection));
+  }
+  return all;
+}
+
+}  // namespace baton::http

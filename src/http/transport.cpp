@@ -1,0 +1,109 @@
+#include "http/transport.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <sys/socket.h>
+
+namespace baton::http {
+
+Transport::Transport(TcpSocket socket)
+    : socket_(std::move(socket)), timer_(socket_.get_executor()) {
+  TuneSocket(socket_.native_handle());
+}
+
+void Transport::SetOwner(std::weak_ptr<void> owner, std::function<void(Wait)> expired) {
+  owner_ = std::move(owner);
+  expired_ = std::move(expired);
+}
+
+void Transport::SetDeadline(TimePoint at, Wait what) {
+  deadline_ = at;
+  what_ = what;
+  if (at < armed_ && open_) Arm();
+}
+
+void Transport::Arm() {
+  armed_ = deadline_;
+  timer_.expires_at(deadline_);
+  timer_.async_wait([this, owner = owner_](const boost::system::error_code& ec) {
+    if (ec) return;  // armed anew, or closed
+    const std::shared_ptr<void> alive = owner.lock();
+    if (!alive || !open_) return;
+    armed_ = TimePoint::max();
+    if (what_ == Wait::kNone) return;
+    if (Now() < deadline_) return Arm();
+    const Wait what = std::exchange(what_, Wait::kNone);
+    if (what == Wait::kWrite) {
+      write_expired_ = true;
+      Close();
+    } else {
+      expired_(what);
+    }
+  });
+}
+
+asio::awaitable<Status> Transport::Write(SendList list, Duration timeout) {
+  if (!open_) co_return Status(Code::kCancelled, "the client is gone");
+  int error = 0;
+  const SendResult result = SendNow(socket_.native_handle(), list, &error);
+  if (result == SendResult::kDone) [[likely]]
+    co_return Status::Ok();
+  if (result == SendResult::kBlocked) co_return co_await WriteSlowly(list, timeout);
+  Close();
+  co_return Error(Code::kCancelled, "the client is gone: {}", ErrnoText(error));
+}
+
+asio::awaitable<Status> Transport::WriteSlowly(SendList list, Duration timeout) {
+  while (true) {
+    SetDeadline(Now() + timeout, Wait::kWrite);
+    const auto [ec] = co_await socket_.async_wait(TcpSocket::wait_write,
+                                                  asio::as_tuple(asio::use_awaitable));
+    ClearDeadline();
+    if (write_expired_)
+      co_return Error(Code::kDeadlineExceeded, "the client took no bytes for {} ms",
+                      std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count());
+    if (ec || !open_) {
+      Close();
+      co_return Status(Code::kCancelled, "the client is gone");
+    }
+    int error = 0;
+    const SendResult result = SendNow(socket_.native_handle(), list, &error);
+    if (result == SendResult::kDone) co_return Status::Ok();
+    if (result == SendResult::kFailed) {
+      Close();
+      co_return Error(Code::kCancelled, "the client is gone: {}", ErrnoText(error));
+    }
+  }
+}
+
+void Transport::WriteBestEffort(std::string_view bytes) {
+  if (!open_) return;
+  SendList list;
+  list.Add(bytes);
+  int error = 0;
+  (void)SendNow(socket_.native_handle(), list, &error);  // the peer may be gone: nobody to tell
+}
+
+void Transport::ShutdownSend() {
+  boost::system::error_code ignored;
+  socket_.shutdown(TcpSocket::shutdown_send, ignored);
+}
+
+void Transport::Close() {
+  if (!open_) return;
+  open_ = false;
+  what_ = Wait::kNone;
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  timer_.cancel();
+}
+
+void Transport::Reset() {
+  if (!open_) return;
+  boost::system::error_code ignored;
+  socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  Close();
+}
+
+}  // namespace baton::http

@@ -1,0 +1,66 @@
+// One accepted socket: its strand, its one outstanding deadline, and writes that do not suspend
+// unless the kernel's buffer is full. All calls on the strand.
+//
+// The deadline costs a timer operation only when it moves closer than what is armed: moving it
+// later is one store, and the timer looks again when it fires.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "common/clock.h"
+#include "common/status.h"
+#include "http/socket_io.h"
+
+namespace baton::http {
+
+namespace asio = boost::asio;
+using TcpSocket = asio::ip::tcp::socket;
+
+class Transport {
+ public:
+  enum class Wait { kNone, kIdle, kHead, kBody, kWrite, kLinger };
+
+  explicit Transport(TcpSocket socket);
+
+  // `owner` keeps the transport alive; `expired` runs on the strand with what was waited for.
+  void SetOwner(std::weak_ptr<void> owner, std::function<void(Wait)> expired);
+
+  TcpSocket& socket() { return socket_; }
+  asio::any_io_executor executor() { return socket_.get_executor(); }
+  bool open() const { return open_; }
+
+  void SetDeadline(TimePoint at, Wait what);
+  void ClearDeadline() { what_ = Wait::kNone; }
+
+  // Sends everything. kCancelled when the peer is gone or the transport was closed,
+  // kDeadlineExceeded when the peer takes nothing for `timeout`; both leave it closed.
+  asio::awaitable<Status> Write(SendList list, Duration timeout);
+  // Sends what fits now, for last words on a connection that is about to close.
+  void WriteBestEffort(std::string_view bytes);
+  void ShutdownSend();
+  void Close();
+  // Closes so that the peer sees a reset.
+  void Reset();
+
+ private:
+  asio::awaitable<Status> WriteSlowly(SendList list, Duration timeout);
+  void Arm();
+
+  TcpSocket socket_;
+  asio::steady_timer timer_;
+  std::weak_ptr<void> owner_;
+  std::function<void(Wait)> expired_;
+  TimePoint deadline_{};
+  TimePoint armed_ = TimePoint::max();
+  Wait what_ = Wait::kNone;
+  bool open_ = true;
+  bool write_expired_ = false;
+};
+
+}  // namespace baton::http
