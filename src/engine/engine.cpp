@@ -227,6 +227,7 @@ MemorySpan Engine::kv_memory() const { return impl_->kv_buffer->span(); }
 const kernels::KvLayout& Engine::kv_layout() const { return impl_->kv.layout; }
 const model::ModelConfig& Engine::model_config() const { return impl_->model->config(); }
 const kernels::BackendInfo& Engine::backend() const { return impl_->ops->info(); }
+size_t Engine::weight_bytes() const { return impl_->model->weight_bytes(); }
 const EngineOptions& Engine::options() const { return impl_->options; }
 int Engine::max_prompt_tokens() const { return impl_->max_prompt_tokens; }
 EngineStats Engine::stats() const { return impl_->stats.Load(); }

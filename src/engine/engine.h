@@ -113,6 +113,7 @@ class Engine {
   const kernels::KvLayout& kv_layout() const;
   const model::ModelConfig& model_config() const;
   const kernels::BackendInfo& backend() const;
+  size_t weight_bytes() const;               // read by one pass over the model
   const EngineOptions& options() const;      // with the zeros filled in
   int max_prompt_tokens() const;             // longest accepted prompt
 

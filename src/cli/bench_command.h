@@ -1,0 +1,12 @@
+// `baton bench engine`: flags to options, and the result printed for people or as JSON.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace baton::cli {
+
+// Adds `engine` below `bench` (the app or its "bench" subcommand). When it is chosen, its exit code
+// is stored in `*exit_code`, which must outlive the parse.
+void AddBenchEngineCommand(CLI::App& bench, int* exit_code);
+
+}  // namespace baton::cli
