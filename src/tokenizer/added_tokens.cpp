@@ -5,6 +5,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <utf8proc.h>
 
+#include "tokenizer/unicode_additions.h"
 #include "tokenizer/utf8.h"
 
 namespace baton::tokenizer {
@@ -18,9 +19,16 @@ bool IsSpace(char32_t point) {  // Unicode's White_Space
          category == UTF8PROC_CATEGORY_ZP;
 }
 
-bool IsWord(char32_t point) {  // \w: letters, marks, decimal and letter numbers, connectors
-  if (point == 0x200C || point == 0x200D) return true;  // Join_Control
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(point))) {
+// Circled and squared Latin letters: Alphabetic, though their category is So.
+bool IsEnclosedLetter(char32_t point) {
+  return (point >= 0x24B6 && point <= 0x24E9) || (point >= 0x1F130 && point <= 0x1F149) ||
+         (point >= 0x1F150 && point <= 0x1F169) || (point >= 0x1F170 && point <= 0x1F189);
+}
+
+// \w of UTS 18: Alphabetic, marks, decimal digits, connectors, Join_Control.
+bool IsWord(char32_t point) {
+  if (point == 0x200C || point == 0x200D || IsEnclosedLetter(point)) return true;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(StandIn(point)))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:
@@ -146,8 +154,9 @@ void AddedTokenMatcher::Split(std::string_view text, bool match_special,
     at = end;  // a token that is not taken still uses up its text
     if (token->special && !match_special) continue;
     if (token->single_word && (WordBefore(text, begin) || WordBehind(text, end))) continue;
-    if (begin < done) continue;  // the white space that it starts with went to its neighbour
-    if (token->lstrip) begin = SpaceStart(text, begin, done);
+    // A token that starts with white space may begin inside of what its neighbour's rstrip took: it
+    // counts all the same, and what is behind it (not behind the neighbour) is the rest.
+    if (token->lstrip && begin > done) begin = SpaceStart(text, begin, done);
     if (token->rstrip) end = SpaceEnd(text, end);
     if (done < begin) out.push_back({{done, begin}, -1});
     out.push_back({{begin, end}, token->id});

@@ -46,8 +46,9 @@ class AddedTokenMatcher {
   AddedTokenMatcher& operator=(AddedTokenMatcher&&) noexcept;
   ~AddedTokenMatcher();
 
-  // Appends segments that cover `text` (well-formed UTF-8) from left to right, none of them empty.
-  // Without `match_special`, control tokens stay text.
+  // Appends segments that cover `text` (well-formed UTF-8) from left to right, none of them empty;
+  // the spans of two tokens may share white space when the first one has rstrip. Without
+  // `match_special`, control tokens stay text.
   void Split(std::string_view text, bool match_special, std::vector<TextSegment>& out) const;
 
  private:

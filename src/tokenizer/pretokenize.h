@@ -58,6 +58,10 @@ class Pretokenizer {
 inline constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+// A character that is numeric (Nd, Nl, No) to HF's Digits: Unicode 17's are beyond our tables.
+inline constexpr std::string_view kNumberPattern =
+    R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}])";
+
 // What a GGUF file's `tokenizer.ggml.pre` stands for.
 struct NamedPretokenizer {
   Pretokenizer splitter;

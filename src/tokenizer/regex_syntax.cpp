@@ -1,17 +1,33 @@
 #include "tokenizer/regex_syntax.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
 namespace baton::tokenizer {
 namespace {
 
-// Alphabetic, marks, decimal digits and connectors; the ranges are the circled and squared letters,
-// which are Alphabetic without being letters. Other numbers (\p{No}) are not word characters.
+// Alphabetic, marks, decimal digits and connectors. The ranges are the circled and squared letters,
+// which are Alphabetic without being letters; of other numbers (\p{No}) only Latin-1's are in.
 constexpr std::string_view kWordMembers =
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"
-    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}";
+    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169})"
+    R"(\x{1F170}-\x{1F189}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr std::string_view kHexMembers = "0-9A-Fa-f";
 
 bool IsHex(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+// Whether `name` is a script (Han, Hiragana ...), not a general category or another property.
+bool IsScript(std::string_view name) {
+  constexpr size_t kLongestName = 40;
+  if (name.size() < 3 || name.size() > kLongestName) return false;
+  const std::string pattern = fmt::format("\\p{{sc:{}}}", name);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                   PCRE2_UTF, &error, &offset, nullptr);
+  pcre2_code_free(code);
+  return code != nullptr;
 }
 
 class Translator {
@@ -54,8 +70,10 @@ class Translator {
     };
     if ((c == 'W' || c == 'H') && in_class) return Refuse("\\W or \\H inside a class");
     if (c == 'w' || c == 'W') return put(kWordMembers, c == 'W');
+    if ((c == 'b' || c == 'B') && !in_class) return Boundary(c == 'B', out);
     if (c == 'h' || c == 'H') return put(kHexMembers, c == 'H');
     if (c == 'Q' || c == 'E' || c == 'C' || c == 'K') return Refuse("\\Q, \\E, \\C or \\K");
+    if ((c == 'p' || c == 'P') && Script(c == 'P', out)) return;
     if (c == 'u') {
       const std::string_view digits = in_.substr(at_ + 2, 4);
       if (digits.size() < 4) return Refuse("\\u without four hex digits");
@@ -66,6 +84,30 @@ class Translator {
       return;
     }
     out.append(in_, at_, 2);
+    at_ += 2;
+  }
+
+  // \p{Han} at at_: for Oniguruma the Script property, for PCRE2 (unless told so) the wider
+  // Script_Extensions, which has CJK punctuation too. False when it is no script.
+  bool Script(bool negated, std::string& out) {
+    const size_t end = in_.find('}', at_);
+    if (in_.substr(at_ + 2, 1) != "{" || end == std::string_view::npos) return false;
+    std::string_view name = in_.substr(at_ + 3, end - at_ - 3);
+    if (name.starts_with('^')) {
+      name.remove_prefix(1);
+      negated = !negated;
+    }
+    if (!IsScript(name)) return false;
+    out += fmt::format("\\{}{{sc:{}}}", negated ? 'P' : 'p', name);
+    at_ = end + 1;
+    return true;
+  }
+
+  // PCRE2's own \b does not count marks as parts of a word.
+  void Boundary(bool negated, std::string& out) {
+    const std::string word = fmt::format("[{}]", kWordMembers);
+    out += negated ? fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word)
+                   : fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word);
     at_ += 2;
   }
 

@@ -9,8 +9,8 @@
 
 namespace baton::tokenizer {
 
-// Translated: \w \W (Unicode word characters as Oniguruma counts them), \h \H (hex digits), \uHHHH,
-// and class intersection [A&&[B]]. kUnsupported, with the offset: \W inside a class, nested classes,
+// Translated: \w \W \b \B (Unicode word characters as Oniguruma counts them), \h \H (hex digits),
+// \uHHHH, \p{Script}, and class intersection [A&&[B]]. kUnsupported, with the offset: \W inside a class, nested classes,
 // verbs "(*...)", \Q \E \C \K.
 Result<std::string> TranslatePattern(std::string_view oniguruma);
 

@@ -157,8 +157,8 @@ class StepReader {
   Status ReadDigits(const json::object& node, const std::string& path) {
     auto individual = BoolOr(node, "individual_digits", false, path);
     if (!individual.ok()) return individual.status();
-    return AddPattern(*individual ? R"(\p{N})" : R"(\p{N}+)", SplitBehavior::kIsolated, false,
-                      path);
+    const std::string one(kNumberPattern);
+    return AddPattern(*individual ? one : one + '+', SplitBehavior::kIsolated, false, path);
   }
 
   Status ReadPunctuation(const json::object& node, const std::string& path) {
@@ -170,6 +170,7 @@ class StepReader {
       if (!parsed) return Error(Code::kDataCorrupt, "{}.behavior: unknown \"{}\"", path, *name);
       behavior = *parsed;
     }
+    // HF's own table of marks ends with Unicode 8: some 140 rare newer ones differ from \p{P}.
     return AddPattern(R"([\p{P}$+<=>^`|~])", behavior, false, path);
   }
 

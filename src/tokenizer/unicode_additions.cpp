@@ -18,7 +18,8 @@ constexpr Addition kAdditions[] = {
 
 constexpr char32_t kMongolianVowelSeparator = 0x180E, kZeroWidthSpace = 0x200B;
 
-// `point` itself when it is no addition.
+}  // namespace
+
 char32_t StandIn(char32_t point) {
   if (point == kMongolianVowelSeparator) return kZeroWidthSpace;
   const auto* range = std::lower_bound(std::begin(kAdditions), std::end(kAdditions), point,
@@ -26,8 +27,6 @@ char32_t StandIn(char32_t point) {
   if (range == std::end(kAdditions) || point < range->first) return point;
   return range->stand_in;
 }
-
-}  // namespace
 
 bool ReplaceNewCharacters(std::string_view text, std::string& out) {
   bool replaced = false;

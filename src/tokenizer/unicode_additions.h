@@ -11,6 +11,9 @@
 
 namespace baton::tokenizer {
 
+// The old character that stands for `point`, or `point` itself.
+char32_t StandIn(char32_t point);
+
 // When `text` (well formed) holds such characters: writes its stand-in to `out` and returns true.
 bool ReplaceNewCharacters(std::string_view text, std::string& out);
 
