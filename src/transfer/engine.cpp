@@ -1,0 +1,223 @@
+// The public engine: an EngineCore on its worker thread, opened over the chosen fabric.
+#include <random>
+
+#include "common/log.h"
+#include "transfer/libfabric/libfabric.h"
+#include "transfer/loopback/loopback.h"
+#include "transfer/self_test.h"
+#include "transfer/worker.h"
+
+namespace baton::transfer {
+namespace {
+
+constexpr Duration kControlDeadline = 10s;  // for calls that only ask the worker
+constexpr Duration kSelfTestDeadline = 5s;
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(std::unique_ptr<EngineCore> core, std::chrono::milliseconds idle_poll,
+             FabricReport report)
+      : worker_(std::move(core), idle_poll), core_(worker_.core()), report_(std::move(report)) {
+    worker_.Start();
+  }
+
+  const FabricReport& report() const override { return report_; }
+
+  Result<RegionId> Register(MemorySpan memory) override {
+    Result<RegionId> result = NotReached("Register");
+    worker_.Run([&] { result = core_.Register(memory); }, Now() + kControlDeadline);
+    return result;
+  }
+
+  std::string Describe() const override {
+    Result<std::string> result = NotReached("Describe");
+    worker_.Run([&] { result = core_.Describe(); }, Now() + kControlDeadline);
+    if (result.ok()) return *std::move(result);
+    log::error("transfer: cannot describe this engine: {}", result.status().ToString());
+    return {};
+  }
+
+  Result<PeerId> Connect(std::string_view blob, TimePoint deadline) override {
+    Result<PeerBlob> parsed = ParseBlob(blob);
+    if (!parsed) return parsed.status();
+    if (worker_.OnWorker())
+      return Error(Code::kInvalidArgument, "Connect waits, so not from the event handler");
+    Result<PeerId> id = NotReached("Connect");
+    worker_.Run([&] { id = core_.AddPeer(*std::move(parsed), Now()); }, deadline);
+    if (!id) return id;
+    return WaitUntilJoined(*id, deadline);
+  }
+
+  void Disconnect(PeerId peer) override {
+    worker_.Run([&] { core_.RemovePeer(peer, Now()); }, Now() + kControlDeadline);
+  }
+
+  Result<Slot> Expect(PeerId from, TimePoint deadline) override {
+    return Waking(core_.Expect(from, deadline));
+  }
+  void Seal(Slot slot, uint32_t writes) override {
+    core_.Seal(slot, writes);
+    worker_.Wake();
+  }
+  void Cancel(Slot slot) override {
+    core_.Cancel(slot);
+    worker_.Wake();
+  }
+  void Release(Slot slot) override {
+    core_.Release(slot);
+    worker_.Wake();
+  }
+  Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
+                       TimePoint deadline) override {
+    return Waking(core_.Begin(peer, remote_slot, local, remote_region, deadline));
+  }
+  Result<uint32_t> Push(SendId send, std::span<const Run> runs) override {
+    return Waking(core_.Push(send, runs));
+  }
+  void Finish(SendId send) override {
+    core_.Finish(send);
+    worker_.Wake();
+  }
+  void CancelSend(SendId send) override {
+    core_.CancelSend(send);
+    worker_.Wake();
+  }
+  Usage usage() const override { return core_.usage(); }
+  void ExportMetrics(metrics::Registry& registry) override;
+
+ private:
+  static Status NotReached(std::string_view call) {
+    return Error(Code::kDeadlineExceeded, "{}: the transfer worker was not reached in time", call);
+  }
+  template <typename T>
+  Result<T> Waking(Result<T> result) {
+    if (result.ok()) worker_.Wake();
+    return result;
+  }
+
+  Result<PeerId> WaitUntilJoined(PeerId id, TimePoint deadline) {
+    Status why;
+    for (;;) {
+      EngineCore::PeerState state = EngineCore::PeerState::kLost;
+      worker_.Run([&] { state = core_.GetPeerState(id, why); }, Now() + kControlDeadline);
+      if (state == EngineCore::PeerState::kReady) return id;
+      if (state == EngineCore::PeerState::kLost || Now() >= deadline) break;
+      std::this_thread::sleep_for(200us);
+    }
+    worker_.Run([&] { core_.RemovePeer(id, Now(), true); }, Now() + kControlDeadline);
+    return Error(Code::kDeadlineExceeded, "connecting to the peer over {}: {}", report_.provider,
+                 why.message());
+  }
+
+  mutable Worker worker_;
+  EngineCore& core_;
+  const FabricReport report_;
+};
+
+void EngineImpl::ExportMetrics(metrics::Registry& registry) {
+  const std::shared_ptr<Stats> stats = core_.stats();
+  const metrics::Labels labels = {{"provider", report_.provider}};
+  const auto add = [&](const char* name, const char* help, Stats::Count Stats::*count) {
+    registry.AddCallback(
+        name, help, [stats, count] { return static_cast<double>(Stats::Get((*stats).*count)); },
+        labels);
+  };
+  add("baton_transfer_slots_held", "Receive slots held", &Stats::slots_held);
+  add("baton_transfer_sends_live", "Sends begun and not ended", &Stats::sends_live);
+  add("baton_transfer_peers", "Peers known", &Stats::peers);
+  add("baton_transfer_writes_in_flight", "Writes posted and not completed",
+      &Stats::writes_in_flight);
+  add("baton_transfer_stray_writes_total", "Arrivals for no open slot", &Stats::stray_writes);
+  add("baton_transfer_bytes_sent_total", "Bytes of posted writes", &Stats::bytes_sent);
+  add("baton_transfer_bytes_received_total", "Bytes of arrivals, where the provider tells",
+      &Stats::bytes_received);
+  add("baton_transfer_writes_sent_total", "Writes posted", &Stats::writes_sent);
+  add("baton_transfer_writes_received_total", "Arrivals counted", &Stats::writes_received);
+  add("baton_transfer_receives_done_total", "Slots completed", &Stats::receives_done);
+  add("baton_transfer_receives_failed_total", "Slots failed", &Stats::receives_failed);
+  add("baton_transfer_sends_done_total", "Sends completed", &Stats::sends_done);
+  add("baton_transfer_sends_failed_total", "Sends failed", &Stats::sends_failed);
+  add("baton_transfer_peers_lost_total", "Peers reported lost", &Stats::peers_lost);
+  add("baton_transfer_write_errors_total", "Writes that failed", &Stats::write_errors);
+  add("baton_transfer_fabric_busy_total", "Posts put off because the fabric was busy",
+      &Stats::fabric_busy);
+  const double gbps = report_.self_test_gb_per_s;
+  registry.AddCallback("baton_transfer_self_test_gb_per_second",
+                       "Start-up self-test, 10^9 bytes/s", [gbps] { return gbps; }, labels);
+  const double rdma = report_.hardware_rdma ? 1 : 0;
+  registry.AddCallback("baton_transfer_hardware_rdma", "1 when writes are done by RDMA hardware",
+                       [rdma] { return rdma; }, labels);
+}
+
+Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
+  if (options.provider == ProviderKind::kLoopback) {
+    if (!options.loopback)
+      return Error(Code::kInvalidArgument, "the loopback provider needs Options::loopback");
+    if (options.require_rdma)
+      return Error(Code::kUnsupported, "RDMA is required, the loopback provider has none");
+    return options.loopback->Open();
+  }
+  return OpenLibfabric(options);
+}
+
+uint64_t RandomEpoch() {
+  std::random_device random;
+  const uint64_t epoch = (uint64_t{random()} << 32) | random();
+  return epoch ? epoch : 1;
+}
+
+}  // namespace
+
+Result<ProviderKind> ParseProvider(std::string_view name) {
+  if (name == "auto") return ProviderKind::kAuto;
+  if (name == "efa") return ProviderKind::kEfa;
+  if (name == "tcp") return ProviderKind::kTcp;
+  if (name == "shm") return ProviderKind::kShm;
+  return Error(Code::kInvalidArgument, "transfer provider \"{}\": use auto, efa, tcp or shm", name);
+}
+
+std::string FabricReport::ToString() const {
+  return fmt::format(
+      "transfer provider={} fabric={} rails=[{}] rdma={} write_path={} self_test={} libfabric={}",
+      provider, fabric, fmt::join(rails, ","), hardware_rdma ? "yes" : "no", write_path,
+      self_test_gb_per_s > 0 ? fmt::format("{:.2f}GB/s", self_test_gb_per_s) : "not-run",
+      libfabric_version.empty() ? "none" : libfabric_version);
+}
+
+Result<std::unique_ptr<Engine>> Engine::Open(Options options,
+                                             std::function<void(const Event&)> on_event) {
+  if (options.max_slots == 0 || options.max_slots > kImmSlots || options.max_sends == 0 ||
+      options.max_queued_runs == 0 || options.max_write_bytes == 0)
+    return Error(Code::kInvalidArgument,
+                 "transfer options: max_slots must be 1..{}, max_sends, max_queued_runs and "
+                 "max_write_bytes at least 1", kImmSlots);
+  Result<std::unique_ptr<Fabric>> fabric = OpenFabric(options);
+  if (!fabric) return fabric.status();
+  const FabricTraits& traits = (*fabric)->traits();
+  FabricReport report{.provider = traits.provider,
+                      .fabric = traits.fabric,
+                      .rails = traits.rails,
+                      .hardware_rdma = traits.hardware_rdma,
+                      .write_path = traits.write_path,
+                      .libfabric_version = traits.version};
+  if (options.self_test) {
+    Result<double> speed = RunSelfTest(**fabric, Now() + kSelfTestDeadline);
+    if (!speed) return speed.status();
+    report.self_test_gb_per_s = *speed;
+  }
+  const EngineCore::Config config{
+      .max_slots = options.max_slots,
+      .max_sends = options.max_sends,
+      .max_queued_runs = options.max_queued_runs,
+      .max_write_bytes =
+          std::min<uint64_t>({options.max_write_bytes, traits.max_write_bytes, 1u << 30}),
+      .probe_interval = options.peer_timeout / 6,
+      .peer_timeout = options.peer_timeout,
+      .epoch = RandomEpoch()};
+  auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));
+  if (Status s = core->Open(); !s.ok()) return s;
+  return std::unique_ptr<Engine>(
+      std::make_unique<EngineImpl>(std::move(core), options.idle_poll, std::move(report)));
+}
+
+}  // namespace baton::transfer

@@ -1,0 +1,155 @@
+// The engine without its thread: all rules of slots, sends, peers and deadlines over a Fabric.
+//
+// Calls of the first group come from any thread; those of the second from the one that calls Step.
+// Time enters as an argument, so that the seeded simulation (simulation_test.cpp) runs this very
+// code, single-threaded, through thousands of schedules.
+//
+// Invariants:
+// - every Expect and Begin ends in exactly one terminal event;
+// - an arrival counts only for the slot, generation and open state that it names, else it is stray;
+// - a send ends only when none of its writes can still read the source memory;
+// - a peer is fenced only when its keys are revoked and it is removed from the fabric.
+//
+// Self-fencing: where targets pull (FabricTraits), a writer that gave up on us may have reused its
+// memory while our process was stopped; so when Step was not called for `self_fence` all open
+// slots fail instead of counting what may be garbage. That bound is half of `peer_timeout`.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "transfer/directory.h"
+#include "transfer/fabric.h"
+#include "transfer/imm.h"
+#include "transfer/key_sets.h"
+#include "transfer/peer.h"
+#include "transfer/sends.h"
+#include "transfer/slots.h"
+#include "transfer/stats.h"
+#include "transfer/timer_wheel.h"
+#include "transfer/transfer.h"
+
+namespace baton::transfer {
+
+class EngineCore {
+ public:
+  struct Config {
+    uint32_t max_slots = 4096, max_sends = 1024, max_queued_runs = 1 << 16;
+    uint64_t max_write_bytes = 1 << 20;
+    Duration probe_interval = 250ms;  // silence after which a peer that we need is asked for life
+    Duration peer_timeout = 1500ms;   // silence after which it is lost
+    uint64_t epoch = 0;               // not 0; random per process start
+  };
+  enum class PeerState : uint8_t { kJoining, kReady, kLost };
+  struct StepResult {
+    bool progressed = false;    // something happened: step again soon
+    bool outstanding = false;   // slots or sends are open, or a peer is joining or leaving
+  };
+
+  // `fabric` must be open. Call Open before anything else.
+  EngineCore(std::unique_ptr<Fabric> fabric, const Config& config,
+             std::function<void(const Event&)> on_event);
+  ~EngineCore();
+  EngineCore(const EngineCore&) = delete;
+  EngineCore& operator=(const EngineCore&) = delete;
+
+  // Any thread: see transfer.h.
+  Result<Slot> Expect(PeerId from, TimePoint deadline);
+  void Seal(Slot slot, uint32_t writes) { slots_.Seal(slot, writes); }
+  void Cancel(Slot slot) { slots_.Cancel(slot); }
+  void Release(Slot slot) { slots_.Release(slot); }
+  Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
+                       TimePoint deadline);
+  Result<uint32_t> Push(SendId send, std::span<const Run> runs) { return sends_.Push(send, runs); }
+  void Finish(SendId send) { sends_.Finish(send); }
+  void CancelSend(SendId send) { sends_.Cancel(send); }
+  Engine::Usage usage() const;
+  const std::shared_ptr<Stats>& stats() const { return stats_; }
+  bool has_requests() const { return slots_.dirty() || sends_.dirty(); }
+  const Config& config() const { return config_; }
+
+  // Owner thread only.
+  Status Open();
+  Result<RegionId> Register(MemorySpan memory);
+  Result<std::string> Describe();
+  // Starts to join; the same epoch again gives the same peer. Its state changes during Step.
+  Result<PeerId> AddPeer(PeerBlob blob, TimePoint now);
+  PeerState GetPeerState(PeerId id, Status& why) const;
+  // The peer's slots and sends fail, then kFenced (unless `silent`: a join that was given up).
+  void RemovePeer(PeerId id, TimePoint now, bool silent = false);
+  StepResult Step(TimePoint now);
+  // Fails everything outstanding and emits the events. No Step after it.
+  void Shutdown(TimePoint now);
+  Fabric& fabric() { return *fabric_; }
+
+ private:
+  static constexpr size_t kPollBatch = 256;
+  static constexpr uint32_t kBurst = 16;  // writes of one send before the next one's turn
+
+  // engine_core.cpp: the loop, receiving
+  void TakeRequests();
+  void ApplyCompletions(size_t count, TimePoint now);
+  void OnArrival(const Completion& completion, TimePoint now);
+  void OnHello(Imm imm, TimePoint now);
+  void OnSlotRequests(uint32_t index, SlotTable::Requests requests);
+  void OpenSlot(uint32_t index);
+  void CheckSlot(uint32_t index);
+  void EndSlot(uint32_t index, Status status);
+  void FreeSlot(uint32_t index);
+  void FenceSelf(TimePoint now);
+  void OnTimer(uint32_t id);
+  void Emit(Event event) { events_.push_back(std::move(event)); }
+  void EmitEvents();
+  bool Outstanding() const;
+
+  // engine_send.cpp: sending
+  void OnSendRequests(uint32_t index, SendTable::Requests requests);
+  void OnWriteDone(const Completion& completion, TimePoint now);
+  void PostAll(TimePoint now);
+  void PostPeer(Peer& peer, TimePoint now);
+  PostResult PostOne(Peer& peer, uint32_t index, TimePoint now);
+  bool MayPost(const Peer& peer) const;
+  void List(uint32_t index);
+  void Unlist(uint32_t index);
+  void FailSend(uint32_t index, Status status);
+  void CheckSend(uint32_t index);
+  void EndSend(uint32_t index, Event::Kind kind);
+  WriteOp* TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint now);
+  void ReturnOp(WriteOp* op);
+
+  // engine_peers.cpp: joining, liveness, loss, fences
+  Peer* FindPeer(PeerId id) const;
+  void SayHello(Peer& peer, TimePoint now);
+  void OnHelloDone(Peer& peer, const Completion& completion, TimePoint now);
+  void LosePeer(Peer& peer, Status why, TimePoint now);
+  void TendPeers(TimePoint now);
+  void TendPeer(Peer& peer, TimePoint now);
+  void FinishRemoval(Peer& peer);
+
+  std::unique_ptr<Fabric> fabric_;
+  const Config config_;
+  std::function<void(const Event&)> on_event_;
+  std::shared_ptr<Stats> stats_ = std::make_shared<Stats>();
+  Directory directory_;
+  SlotTable slots_;
+  SendTable sends_;
+  TimerWheel timers_;  // ids: slots, then sends
+  KeySets key_sets_;
+  OpPool ops_;
+  std::vector<std::unique_ptr<Peer>> peers_;
+  uint32_t next_peer_ = 1;
+  size_t first_to_post_ = 0;
+  uint32_t in_flight_ = 0;
+  uint32_t open_slots_ = 0, live_sends_ = 0;
+  std::vector<uint32_t> touched_sends_;
+  std::vector<Completion> completions_;
+  std::vector<Event> events_, emitting_;
+  std::array<uint64_t, 2> hello_{};  // source of every hello: epoch and its complement
+  uint32_t hello_region_ = 0;
+  TimePoint last_step_{};
+  TimePoint next_tending_{};
+};
+
+}  // namespace baton::transfer

@@ -1,0 +1,121 @@
+// What the engine needs of a network: a dozen calls, so that libfabric, shared memory of one host
+// and the simulated network are interchangeable and everything above them is tested once.
+//
+// A Fabric is one endpoint. Not here: slots, counts, deadlines, retries (engine_core.h).
+//
+// Thread: one owner. The engine opens, uses and closes a Fabric from its worker; only traits(),
+// Address() and wait_fd() may be read elsewhere.
+//
+// What an implementation promises, whatever its hardware does:
+// - A write lands whole before its immediate is reported at the target; nothing is promised about
+//   the order of different writes.
+// - kDone at the writer means that the bytes are in the target's memory (not merely sent).
+// - Every posted write ends in exactly one completion, except that writes to a removed or dead peer
+//   may never complete; their context stays the fabric's until it is closed.
+// - Write never waits: kAgain means "poll, then try again".
+// - After Revoke(key) no write that uses the key lands.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/memory.h"
+#include "common/status.h"
+
+namespace baton::transfer {
+
+// First member of every operation in flight: providers scribble on it (FI_CONTEXT2).
+struct alignas(16) OpContext {
+  std::byte scratch[64];
+};
+
+// What a peer needs to write into a region: both travel in the Describe blob.
+struct MemoryKey {
+  uint64_t base = 0;  // added to the offset: the virtual address, or 0 where offsets are used
+  uint64_t key = 0;
+  friend bool operator==(const MemoryKey&, const MemoryKey&) = default;
+};
+
+struct FabricTraits {
+  std::string family;    // peers must agree: "tcp", "shm", "efa", "loopback"
+  std::string provider;  // as FabricReport
+  std::string fabric;
+  std::vector<std::string> rails;
+  bool hardware_rdma = false;
+  std::string write_path;
+  std::string version;              // of libfabric; empty where it is not involved
+  uint64_t max_write_bytes = 1 << 20;
+  uint32_t max_in_flight = 1024;    // writes posted and not completed, all peers
+  uint32_t max_in_flight_peer = 128;
+  // How long after the loss of a peer completions of writes to it may still come and must be waited
+  // for before the peer is removed. Zero where removal itself ends them.
+  std::chrono::milliseconds drain_timeout{0};
+  // The target reads the source's memory when it gets to it, perhaps after this side gave up. Then
+  // a target that was stopped for long must not trust what it finds (EngineCore, "self-fencing").
+  bool target_pulls = false;
+};
+
+struct WriteRequest {
+  uint64_t peer = 0;          // from Insert
+  uint32_t local_region = 0;  // from Register
+  uint64_t local_offset = 0;
+  uint64_t bytes = 0;         // 1..max_write_bytes
+  uint64_t remote_address = 0;  // MemoryKey::base + offset
+  uint64_t remote_key = 0;
+  uint32_t imm = 0;
+  OpContext* context = nullptr;  // valid until the completion
+};
+
+enum class PostResult : uint8_t { kPosted, kAgain, kFailed };
+
+struct Completion {
+  enum class Kind : uint8_t {
+    kDone,     // a write of ours landed: `context`
+    kFailed,   // a write of ours did not: `context`, `status`, `peer_lost`
+    kArrived,  // a peer's write landed here: `imm`, `bytes` (0 where the provider does not say)
+  };
+  Kind kind = Kind::kDone;
+  bool peer_lost = false;  // the failure says that the peer or the way to it is gone
+  uint32_t imm = 0;
+  uint64_t bytes = 0;
+  OpContext* context = nullptr;
+  Status status;
+};
+
+class Fabric {
+ public:
+  virtual ~Fabric() = default;
+
+  virtual const FabricTraits& traits() const = 0;
+  // Opaque bytes with which a peer's Insert finds this endpoint.
+  virtual std::string Address() const = 0;
+
+  // Makes memory usable as source and, through Expose, as target. Index of later calls.
+  virtual Result<uint32_t> Register(MemorySpan memory) = 0;
+  virtual void Unregister(uint32_t region) = 0;
+  // A key for peers. Fresh on every call where the provider lets us choose keys, so that one
+  // peer's access can be revoked without touching the others'; else the region's only key.
+  virtual Result<MemoryKey> Expose(uint32_t region) = 0;
+  virtual void Revoke(const MemoryKey& key) = 0;
+
+  virtual Result<uint64_t> Insert(std::string_view address) = 0;
+  virtual void Remove(uint64_t peer) = 0;
+
+  // kFailed fills `why` and means that this write cannot ever work (not that the peer is busy).
+  virtual PostResult Write(const WriteRequest& request, TimePoint now, Status& why) = 0;
+  // Makes progress and fills up to out.size() completions.
+  virtual size_t Poll(TimePoint now, std::span<Completion> out) = 0;
+
+  // Readable when Poll has something to do; -1 where there is no such thing.
+  virtual int wait_fd() const { return -1; }
+  // Call before sleeping on wait_fd: false when Poll should be called first.
+  virtual bool PrepareSleep() { return true; }
+};
+
+}  // namespace baton::transfer

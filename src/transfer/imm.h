@@ -1,0 +1,33 @@
+// The 32-bit immediate of every write: 20-bit slot | 8-bit generation | 4-bit kind.
+// It is all that a receiver learns of a write, so it must name what the write belongs to and make
+// writes of an earlier holder of the same slot recognisable (specs/transfer-engine.md section 6).
+#pragma once
+
+#include <cstdint>
+
+namespace baton::transfer {
+
+enum class ImmKind : uint8_t {
+  kData = 0,   // part of a granted transfer: `slot` is the receiver's slot
+  kHello = 1,  // the writer names itself: `slot` is the key set that the receiver gave it
+};
+
+struct Imm {
+  uint32_t slot = 0;  // < 2^20
+  uint8_t generation = 0;
+  ImmKind kind = ImmKind::kData;
+};
+
+inline constexpr uint32_t kImmSlots = 1u << 20;
+
+constexpr uint32_t PackImm(Imm imm) {
+  return (imm.slot << 12) | (uint32_t{imm.generation} << 4) | (static_cast<uint32_t>(imm.kind) & 15);
+}
+
+constexpr Imm UnpackImm(uint32_t bits) {
+  return {.slot = bits >> 12,
+          .generation = static_cast<uint8_t>(bits >> 4),
+          .kind = static_cast<ImmKind>(bits & 15)};
+}
+
+}  // namespace baton::transfer

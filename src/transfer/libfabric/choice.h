@@ -1,0 +1,29 @@
+// Which provider: what libfabric offers here, what was asked for, and a clear word when they differ.
+#pragma once
+
+#include <string>
+
+#include "transfer/libfabric/handles.h"
+#include "transfer/transfer.h"
+
+namespace baton::transfer {
+
+struct ProviderChoice {
+  Info info;            // the one to open
+  std::string name;     // its provider: "tcp;ofi_rxm", "shm", "efa"
+  std::string family;   // what peers must share: "tcp", "shm", "efa"
+  bool delivery_complete = false;  // it can report completion when the bytes are at the target
+};
+
+// The API version that this build and the loaded library both know.
+uint32_t ApiVersion();
+// "1.17.0 (API 1.17)" of the loaded library.
+std::string LibraryVersion();
+
+Result<ProviderChoice> ChooseProvider(const Options& options);
+
+// Source address for tcp: `host` itself, or for 0.0.0.0 the address of the default route, else of
+// the first interface that is up and not loopback, else 127.0.0.1.
+std::string PickHost(const std::string& host);
+
+}  // namespace baton::transfer

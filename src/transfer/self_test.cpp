@@ -1,0 +1,110 @@
+#include "transfer/self_test.h"
+
+#include <cstring>
+#include <thread>
+
+#include "transfer/peer.h"
+
+namespace baton::transfer {
+namespace {
+
+constexpr uint64_t kWriteBytes = 1 << 20;
+constexpr uint32_t kWrites = 16;
+
+// Both ends of the test; gives everything back to the fabric when it goes out of scope.
+class SelfTest {
+ public:
+  explicit SelfTest(Fabric& fabric)
+      : fabric_(fabric), source_(kWrites * kWriteBytes), target_(kWrites * kWriteBytes) {
+    for (size_t i = 0; i < source_.size(); i += 64)
+      source_[i] = static_cast<std::byte>((i * 2654435761u) >> 16);
+  }
+  ~SelfTest() {
+    if (joined_) fabric_.Remove(peer_);
+    if (exposed_) fabric_.Revoke(key_);
+    for (uint32_t i = 0; i < registered_; ++i) fabric_.Unregister(regions_[i]);
+  }
+
+  Result<double> Run(TimePoint deadline) {
+    if (Status s = Prepare(); !s.ok()) return s;
+    // The first pass sets up connections and touches pages; the second is timed.
+    if (Status s = Pass(deadline); !s.ok()) return s;
+    std::memset(target_.data(), 0, target_.size());
+    const TimePoint start = Now();
+    if (Status s = Pass(deadline); !s.ok()) return s;
+    return static_cast<double>(source_.size()) / Seconds(Now() - start) / 1e9;
+  }
+
+ private:
+  Status Prepare() {
+    for (std::vector<std::byte>* buffer : {&source_, &target_}) {
+      Result<uint32_t> region = fabric_.Register({buffer->data(), buffer->size()});
+      if (!region) return region.status();
+      regions_[registered_++] = *region;
+    }
+    Result<MemoryKey> key = fabric_.Expose(regions_[1]);
+    if (!key) return key.status();
+    key_ = *key;
+    exposed_ = true;
+    Result<uint64_t> peer = fabric_.Insert(fabric_.Address());
+    if (!peer) return peer.status();
+    peer_ = *peer;
+    joined_ = true;
+    return Status::Ok();
+  }
+
+  Status Pass(TimePoint deadline) {
+    const uint64_t step = std::min(kWriteBytes, fabric_.traits().max_write_bytes);
+    const uint32_t total = static_cast<uint32_t>(source_.size() / step);
+    std::vector<OpContext> contexts(total);
+    std::vector<Completion> completions(64);
+    uint32_t posted = 0, done = 0, arrived = 0;
+    while (done < total || arrived < total) {
+      while (posted < total && posted - done < fabric_.traits().max_in_flight_peer) {
+        Status why;
+        const PostResult result = fabric_.Write({.peer = peer_,
+                                                 .local_region = regions_[0],
+                                                 .local_offset = posted * step,
+                                                 .bytes = step,
+                                                 .remote_address = key_.base + posted * step,
+                                                 .remote_key = key_.key,
+                                                 .imm = posted,
+                                                 .context = &contexts[posted]},
+                                                Now(), why);
+        if (result == PostResult::kFailed) return why;
+        if (result == PostResult::kAgain) break;
+        ++posted;
+      }
+      const size_t count = fabric_.Poll(Now(), completions);
+      for (size_t i = 0; i < count; ++i) {
+        if (completions[i].kind == Completion::Kind::kFailed) return completions[i].status;
+        ++(completions[i].kind == Completion::Kind::kDone ? done : arrived);
+      }
+      if (Now() > deadline)
+        return Error(Code::kUnavailable, "only {} of {} writes to itself arrived in time ({} posted)",
+                     arrived, total, posted);
+      if (count == 0) std::this_thread::yield();
+    }
+    if (std::memcmp(source_.data(), target_.data(), source_.size()) != 0)
+      return Error(Code::kDataCorrupt, "bytes written to itself came back changed");
+    return Status::Ok();
+  }
+
+  Fabric& fabric_;
+  std::vector<std::byte> source_, target_;
+  uint32_t regions_[2] = {};
+  uint32_t registered_ = 0;
+  MemoryKey key_;
+  bool exposed_ = false, joined_ = false;
+  uint64_t peer_ = 0;
+};
+
+}  // namespace
+
+Result<double> RunSelfTest(Fabric& fabric, TimePoint deadline) {
+  Result<double> result = SelfTest(fabric).Run(deadline);
+  if (result.ok()) return result;
+  return result.status().Prefixed("transfer self-test over " + fabric.traits().provider);
+}
+
+}  // namespace baton::transfer

@@ -1,0 +1,159 @@
+#include "transfer/sends.h"
+
+namespace baton::transfer {
+namespace {
+
+constexpr uint64_t kOpenBit = 1, kFinishBit = 2, kCancelBit = 4;  // requests
+constexpr uint64_t kLiveBit = 8;                                  // between Begin and the end
+constexpr uint64_t kFinishedBit = 16;                             // Finish was called
+constexpr uint64_t kRequestBits = kOpenBit | kFinishBit | kCancelBit;
+
+}  // namespace
+
+SendTable::SendTable(uint32_t sends, uint32_t queued_runs, uint64_t max_write_bytes)
+    : size_(sends),
+      max_write_bytes_(max_write_bytes),
+      entries_(std::make_unique<Entry[]>(sends)),
+      dirty_(sends),
+      free_(sends),
+      ring_(queued_runs),
+      nodes_(queued_runs) {
+  for (uint32_t i = 0; i < queued_runs; ++i) nodes_[i].next = i + 1 < queued_runs ? i + 1 : kNone;
+  free_node_ = queued_runs ? 0 : kNone;
+}
+
+Result<SendId> SendTable::Begin(const Route& route) {
+  const std::optional<uint32_t> index = free_.Take();
+  if (!index)
+    return Error(Code::kResourceExhausted,
+                 "all {} sends are live: raise max_sends or admit fewer requests", size_);
+  Entry& entry = entries_[*index];
+  entry.route = route;
+  entry.local_bytes.store(route.local_bytes, std::memory_order_relaxed);
+  entry.remote_bytes.store(route.remote_bytes, std::memory_order_relaxed);
+  entry.pushed.store(uint64_t{entry.generation} << 32, std::memory_order_relaxed);
+  entry.control.store((uint64_t{entry.generation} << 32) | kLiveBit | kOpenBit,
+                      std::memory_order_release);
+  dirty_.Mark(*index);
+  return Name(*index);
+}
+
+Status SendTable::CheckRun(const Entry& entry, const Run& run) const {
+  const uint64_t local = entry.local_bytes.load(std::memory_order_relaxed);
+  const uint64_t remote = entry.remote_bytes.load(std::memory_order_relaxed);
+  if (run.bytes > local || run.local_offset > local - run.bytes)
+    return Error(Code::kOutOfRange, "run of {} bytes at {} leaves the local region of {} bytes",
+                 run.bytes, run.local_offset, local);
+  if (run.bytes > remote || run.remote_offset > remote - run.bytes)
+    return Error(Code::kOutOfRange, "run of {} bytes at {} leaves the peer's region of {} bytes",
+                 run.bytes, run.remote_offset, remote);
+  return Status::Ok();
+}
+
+Result<uint32_t> SendTable::Push(SendId send, std::span<const Run> runs) {
+  const uint32_t index = IndexOf(send);
+  const uint64_t generation = GenerationOf(send);
+  if (index >= size_) return Error(Code::kInvalidArgument, "no such send");
+  Entry& entry = entries_[index];
+  const uint64_t control = entry.control.load(std::memory_order_acquire);
+  if ((control >> 32) != generation || !(control & kLiveBit))
+    return Error(Code::kCancelled, "the send has ended");
+  if (control & kFinishedBit) return Error(Code::kCancelled, "the send was finished");
+
+  uint32_t count = 0;
+  uint64_t writes = 0;
+  for (const Run& run : runs) {
+    if (run.bytes == 0) continue;
+    if (Status s = CheckRun(entry, run); !s.ok()) return s;
+    ++count;
+    writes += (run.bytes + max_write_bytes_ - 1) / max_write_bytes_;
+  }
+  if (count == 0) return uint32_t{0};
+  if (writes > ~0u) return Error(Code::kOutOfRange, "{} writes in one push", writes);
+
+  // Announce before publishing: the worker ends a finished send only when it has taken all.
+  const uint64_t before = entry.pushed.fetch_add(count, std::memory_order_acq_rel);
+  if ((before >> 32) != generation) {
+    entry.pushed.fetch_sub(count, std::memory_order_acq_rel);
+    dirty_.Mark(index);
+    return Error(Code::kCancelled, "the send has ended");
+  }
+  uint64_t position;
+  if (!ring_.Reserve(count, position)) {
+    entry.pushed.fetch_sub(count, std::memory_order_acq_rel);
+    dirty_.Mark(index);  // the worker may have seen the higher count: let it look again
+    return Error(Code::kResourceExhausted,
+                 "{} runs more than the {} that may wait: push again when some were sent", count,
+                 ring_.bound());
+  }
+  for (const Run& run : runs)
+    if (run.bytes) ring_.Put(position++, send, run);
+  return static_cast<uint32_t>(writes);
+}
+
+void SendTable::Ask(SendId send, uint64_t bits) {
+  const uint32_t index = IndexOf(send);
+  if (index >= size_) return;
+  std::atomic<uint64_t>& control = entries_[index].control;
+  uint64_t seen = control.load(std::memory_order_acquire);
+  do {
+    if ((seen >> 32) != GenerationOf(send) || !(seen & kLiveBit)) return;
+  } while (!control.compare_exchange_weak(seen, seen | bits, std::memory_order_acq_rel));
+  dirty_.Mark(index);
+}
+
+void SendTable::Finish(SendId send) { Ask(send, kFinishBit | kFinishedBit); }
+void SendTable::Cancel(SendId send) { Ask(send, kCancelBit); }
+
+SendTable::Requests SendTable::TakeRequests(uint32_t index) {
+  const uint64_t bits =
+      entries_[index].control.fetch_and(~kRequestBits, std::memory_order_acq_rel);
+  return {.open = (bits & kOpenBit) != 0,
+          .finish = (bits & kFinishBit) != 0,
+          .cancel = (bits & kCancelBit) != 0};
+}
+
+void SendTable::AppendRun(Entry& entry, const Run& run) {
+  const uint32_t node = free_node_;
+  BATON_CHECK(node != kNone, "more runs than the ring admits");
+  free_node_ = nodes_[node].next;
+  nodes_[node] = {run, kNone};
+  if (entry.last_run == kNone)
+    entry.first_run = node;
+  else
+    nodes_[entry.last_run].next = node;
+  entry.last_run = node;
+}
+
+void SendTable::PopRun(Entry& entry) {
+  const uint32_t node = entry.first_run;
+  entry.first_run = nodes_[node].next;
+  if (entry.first_run == kNone) entry.last_run = kNone;
+  nodes_[node].next = free_node_;
+  free_node_ = node;
+  ring_.GiveBack(1);
+}
+
+void SendTable::DropRuns(Entry& entry) {
+  while (entry.first_run != kNone) PopRun(entry);
+}
+
+void SendTable::End(Entry& entry) {
+  entry.control.fetch_and(~(kLiveBit | kRequestBits), std::memory_order_acq_rel);
+}
+
+void SendTable::Free(uint32_t index) {
+  Entry& entry = entries_[index];
+  End(entry);
+  entry.state = State::kFree;
+  entry.owner = nullptr;
+  entry.finishing = false;
+  if (++entry.generation == 0) entry.generation = 1;  // SendId{} names no send
+  entry.taken = entry.in_flight = entry.writes = 0;
+  entry.bytes = 0;
+  entry.status = Status::Ok();
+  entry.first_at = entry.last_at = {};
+  free_.Put(index);
+}
+
+}  // namespace baton::transfer

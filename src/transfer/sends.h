@@ -1,0 +1,147 @@
+// Sender's side of transfers: what was pushed, posted and completed of each.
+//
+// Any thread begins a send, pushes runs into the ring, finishes or cancels; the worker owns the
+// rest. Push touches only atomics of its entry and the ring: no lock, no allocation.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "transfer/dirty_list.h"
+#include "transfer/fabric.h"
+#include "transfer/index_pool.h"
+#include "transfer/run_ring.h"
+#include "transfer/transfer.h"
+
+namespace baton::transfer {
+
+struct Peer;
+
+class SendTable {
+ public:
+  static constexpr uint32_t kNone = ~0u;
+  enum class State : uint8_t {
+    kFree,
+    kOpen,      // runs may come
+    kDraining,  // failed or cancelled: posts nothing more, waits for what is in flight
+  };
+
+  // What Begin knows of both ends.
+  struct Route {
+    PeerId peer{};
+    Slot slot{};
+    uint32_t local_region = 0;  // fabric's index
+    uint64_t local_bytes = 0;
+    MemoryKey remote{};
+    uint64_t remote_bytes = 0;
+    TimePoint deadline{};
+  };
+
+  struct Entry {
+    // generation << 32 | flags
+    std::atomic<uint64_t> control{0};
+    // generation << 32 | runs pushed, so that a push for an earlier send is noticed and undone
+    std::atomic<uint64_t> pushed{0};
+    // For Push's bounds check; atomics because a late push may read them while Begin writes.
+    std::atomic<uint64_t> local_bytes{0}, remote_bytes{0};
+    // Constant from the first mark until the end.
+    Route route;
+    // Worker's.
+    State state = State::kFree;
+    bool listed = false;        // in its peer's list of sends with something to post
+    bool finishing = false;
+    uint32_t generation = 1;
+    uint32_t taken = 0;         // runs received from the ring
+    uint32_t first_run = kNone, last_run = kNone;
+    uint32_t in_flight = 0, writes = 0;
+    uint32_t next_listed = kNone, previous_listed = kNone;
+    Peer* owner = nullptr;      // null once ended
+    uint64_t bytes = 0;         // of writes posted
+    Status status;
+    TimePoint first_at{}, last_at{};
+  };
+
+  struct Requests {
+    bool open = false, finish = false, cancel = false;
+  };
+
+  // A pushed run, waiting; `run` shrinks as its writes are posted.
+  struct RunNode {
+    Run run;
+    uint32_t next = kNone;
+  };
+
+  SendTable(uint32_t sends, uint32_t queued_runs, uint64_t max_write_bytes);
+
+  // Any thread.
+  Result<SendId> Begin(const Route& route);
+  Result<uint32_t> Push(SendId send, std::span<const Run> runs);
+  void Finish(SendId send);
+  void Cancel(SendId send);
+  bool dirty() const { return !dirty_.empty() || ring_.HasWork(); }
+  uint32_t size() const { return size_; }
+
+  // Worker.
+  template <typename Visit>
+  void TakeDirty(Visit visit) {
+    dirty_.TakeAll([&](uint32_t index) { visit(index, TakeRequests(index)); });
+  }
+  // Taken before TakeDirty and given to TakeRuns, so that no run is looked at before the Begin of
+  // its send was.
+  uint64_t RunsSoFar() const { return ring_.Snapshot(); }
+  // Moves pushed runs to their sends; `touched(index)` for each send that got some.
+  template <typename Touched>
+  void TakeRuns(uint64_t limit, Touched touched) {
+    SendId id;
+    Run run;
+    while (ring_.Take(limit, id, run)) {
+      const uint32_t index = IndexOf(id);
+      Entry& entry = entries_[index];
+      if (GenerationOf(id) != entry.generation || entry.state != State::kOpen) {
+        ring_.GiveBack(1);
+        continue;
+      }
+      ++entry.taken;
+      AppendRun(entry, run);
+      touched(index);
+    }
+  }
+  // True when every run that Push accepted has come out of the ring.
+  bool AllTaken(const Entry& entry) const {
+    return static_cast<uint32_t>(entry.pushed.load(std::memory_order_acquire)) == entry.taken;
+  }
+  RunNode& FrontRun(Entry& entry) { return nodes_[entry.first_run]; }
+  void PopRun(Entry& entry);
+  void DropRuns(Entry& entry);
+  // No call by the user has effect from here on; the entry stays the worker's until Free.
+  void End(Entry& entry);
+  void Free(uint32_t index);
+
+  Entry& operator[](uint32_t index) { return entries_[index]; }
+  SendId Name(uint32_t index) const {
+    return {(uint64_t{entries_[index].generation} << 32) | index};
+  }
+  static uint32_t IndexOf(SendId id) { return static_cast<uint32_t>(id.value); }
+  static uint32_t GenerationOf(SendId id) { return static_cast<uint32_t>(id.value >> 32); }
+  uint64_t queued_runs() const { return ring_.held(); }
+
+ private:
+  Status CheckRun(const Entry& entry, const Run& run) const;
+  void Ask(SendId send, uint64_t bits);
+  Requests TakeRequests(uint32_t index);
+  void AppendRun(Entry& entry, const Run& run);
+
+  const uint32_t size_;
+  const uint64_t max_write_bytes_;
+  std::unique_ptr<Entry[]> entries_;
+  DirtyList dirty_;
+  IndexPool free_;
+  RunRing ring_;
+  std::vector<RunNode> nodes_;
+  uint32_t free_node_ = kNone;
+};
+
+}  // namespace baton::transfer
