@@ -1,1 +1,63 @@
-int main() { return 0; }
+// `baton`: one binary, one subcommand per part.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/bench_command.h"
+#include "cli/commands.h"
+#include "cli/flags.h"
+
+namespace {
+
+constexpr const char* kUsage =
+    "usage: baton COMMAND [flags]      (baton COMMAND --help tells the flags)\n"
+    "\n"
+    "  up           router, prefill and decode servers on this machine, with a chat page\n"
+    "  serve        one server: --disaggregation-mode prefill, decode or null\n"
+    "  router       fronts prefill and decode servers\n"
+    "  chat         a conversation in the terminal\n"
+    "  bench        engine: tokens per second beside the limits of this machine\n"
+    "  render-chat  what a model would read for a chat request\n"
+    "  version\n";
+
+int RunBench(const std::vector<std::string>& arguments) {
+  CLI::App app("Measures parts of Baton", "baton bench");
+  app.require_subcommand(1);
+  const auto engine = baton::cli::AddBenchEngine(app);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  return engine();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> all(argv + 1, argv + argc);
+  if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
+    std::fputs(kUsage, all.empty() ? stderr : stdout);
+    return all.empty() ? 2 : 0;
+  }
+  const std::string& command = all[0];
+  const std::vector<std::string> rest(all.begin() + 1, all.end());
+  if (command == "serve") return baton::cli::RunServe(rest);
+  if (command == "up") return baton::cli::RunUp(rest);
+  if (command == "chat") return baton::cli::RunChat(rest);
+  if (command == "render-chat") return baton::cli::RunRenderChat(rest);
+  if (command == "router") return baton::cli::RunRouter(rest);
+  if (command == "bench") return RunBench(rest);
+  if (command == "version" || command == "--version") {
+    std::puts("baton 0.1.0");
+    return 0;
+  }
+  const std::string near = baton::cli::Nearest(command, {"up", "serve", "router", "chat", "bench", "render-chat"});
+  std::fprintf(stderr, "baton: unknown command \"%s\"%s\n\n%s", command.c_str(),
+               near.empty() ? "" : (", did you mean \"" + near + "\"?").c_str(), kUsage);
+  return 2;
+}
