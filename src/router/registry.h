@@ -68,6 +68,7 @@ class Worker {
 
  private:
   friend class Registry;
+  friend class Lease;
   Worker(WorkerConfig config, http::Origin origin, std::string id, uint64_t order,
          const RouterOptions& options, WorkerMetrics metrics);
 

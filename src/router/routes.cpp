@@ -177,7 +177,7 @@ void AddRoute(std::shared_ptr<Services> services, http::Server& server, std::str
                    http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
                  const TimePoint started = Now();
                  http::Response response = co_await handler(services, request);
-                 response.headers.Set("x-request-id", request.headers.Get("x-request-id"));
+                 response.headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
                  services->metrics.CountResponse(response.status,
                                                  response.headers.Get("X-SMG-Error-Code"));
                  (void)co_await responder.Send(std::move(response));
