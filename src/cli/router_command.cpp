@@ -1,0 +1,235 @@
+#include "cli/router_command.h"
+
+#include <algorithm>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "cli/flag_suggestion.h"
+#include "common/log.h"
+#include "router/router.h"
+
+namespace baton::cli {
+namespace {
+
+// Flags whose type is not the option's.
+struct RouterFlags {
+  router::RouterOptions options;
+  std::vector<std::string> prefill;
+  std::string policy = "round_robin", prefill_policy, decode_policy;
+  double request_timeout_s = 1800, first_byte_timeout_s = 600, stream_idle_timeout_s = 300;
+  double grace_s = 180, connect_timeout_ms = 2000;
+  double initial_backoff_ms = 50, max_backoff_ms = 30'000;
+  double cb_timeout_s = 60, cb_window_s = 120;
+  double check_interval_s = 1, check_timeout_s = 5;
+  bool disable_retries = false, disable_breaker = false, disable_health_check = false;
+  std::string log_level = "info";
+  unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, 8u);
+};
+
+std::chrono::milliseconds Millis(double ms) { return std::chrono::milliseconds(static_cast<int64_t>(ms)); }
+
+bool IsPort(const std::string& word) {
+  return word == "none" || std::all_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// "URL", "URL PORT" and "URL none" come as one flat list: a bare number or "none" belongs to the
+// URL before it.
+Status ReadPrefillUrls(const std::vector<std::string>& words, std::vector<router::PrefillUrl>* out) {
+  bool port_taken = true;
+  for (const std::string& word : words) {
+    if (!IsPort(word)) {
+      out->push_back({word, std::nullopt});
+      port_taken = false;
+      continue;
+    }
+    if (port_taken) return Error(Code::kInvalidArgument, "--prefill: {} follows no URL", word);
+    port_taken = true;
+    if (word == "none") continue;
+    uint16_t port = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), port);
+    if (error != std::errc()) {
+      return Error(Code::kInvalidArgument, "--prefill: bootstrap port {} is not in [1, 65535]", word);
+    }
+    out->back().bootstrap_port = port;
+  }
+  return Status::Ok();
+}
+
+Status ReadPolicies(const RouterFlags& flags, router::RouterOptions* o) {
+  const auto parse = [&](const char* flag, const std::string& own, router::PolicyKind* out) {
+    const auto kind = router::ParsePolicy(own.empty() ? flags.policy : own);
+    if (kind.ok()) *out = *kind;
+    return kind.status().Prefixed(own.empty() ? "--policy" : flag);
+  };
+  if (Status s = parse("--prefill-policy", flags.prefill_policy, &o->prefill_policy); !s.ok()) return s;
+  return parse("--decode-policy", flags.decode_policy, &o->decode_policy);
+}
+
+Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
+  router::RouterOptions o = flags.options;
+  if (Status s = ReadPrefillUrls(flags.prefill, &o.prefill); !s.ok()) return s;
+  if (Status s = ReadPolicies(flags, &o); !s.ok()) return s;
+  o.request_timeout = Millis(flags.request_timeout_s * 1000);
+  o.first_byte_timeout = Millis(flags.first_byte_timeout_s * 1000);
+  o.stream_idle_timeout = Millis(flags.stream_idle_timeout_s * 1000);
+  o.shutdown_grace = Millis(flags.grace_s * 1000);
+  o.connect_timeout = Millis(flags.connect_timeout_ms);
+  o.retry.initial_backoff = Millis(flags.initial_backoff_ms);
+  o.retry.max_backoff = Millis(flags.max_backoff_ms);
+  if (flags.disable_retries) o.retry.max_attempts = 1;
+  o.breaker.open_time = Millis(flags.cb_timeout_s * 1000);
+  o.breaker.window = Millis(flags.cb_window_s * 1000);
+  o.breaker.enabled = !flags.disable_breaker;
+  o.health.interval = Millis(flags.check_interval_s * 1000);
+  o.health.timeout = Millis(flags.check_timeout_s * 1000);
+  o.health.enabled = !flags.disable_health_check;
+  if (Status s = router::Validate(o); !s.ok()) return s;
+  return o;
+}
+
+// Ends the process: drain at the first signal, then stop when the last request is done, the grace
+// period is over or a second signal comes.
+class Shutdown {
+ public:
+  Shutdown(boost::asio::io_context& io, router::Router& router, Duration grace)
+      : io_(io), router_(router), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
+    signals_.async_wait([this](const boost::system::error_code& ec, int) {
+      if (!ec) Begin();
+    });
+  }
+
+ private:
+  void Begin() {
+    log::info("Draining: {} requests in progress", router_.OpenRequests());
+    router_.Drain();
+    deadline_ = Now() + grace_;
+    signals_.async_wait([this](const boost::system::error_code& ec, int) {
+      if (!ec) Finish();
+    });
+    Look();
+  }
+  void Look() {
+    if (router_.OpenRequests() == 0 || Now() >= deadline_) return Finish();
+    timer_.expires_after(std::chrono::milliseconds(20));
+    timer_.async_wait([this](const boost::system::error_code& ec) {
+      if (!ec) Look();
+    });
+  }
+  void Finish() {
+    router_.Stop();
+    io_.stop();
+  }
+
+  boost::asio::io_context& io_;
+  router::Router& router_;
+  const Duration grace_;
+  boost::asio::signal_set signals_;
+  boost::asio::steady_timer timer_;
+  TimePoint deadline_{};
+};
+
+int RunRouter(RouterFlags& flags) {
+  log::Init(flags.log_level, "router");
+  auto options = ToOptions(flags);
+  if (!options.ok()) {
+    fmt::print(stderr, "baton router: {}\n", options.status().message());
+    return 2;
+  }
+  const Duration grace = options->shutdown_grace;
+  const int threads = static_cast<int>(std::max(flags.threads, 1u));
+  boost::asio::io_context io(threads);
+  auto router = router::Router::Start(io.get_executor(), std::move(*options));
+  if (!router.ok()) {
+    fmt::print(stderr, "baton router: {}\n", router.status().message());
+    return 1;
+  }
+  const Shutdown shutdown(io, **router, grace);
+  std::vector<std::thread> extra;
+  for (int i = 1; i < threads; ++i) extra.emplace_back([&io] { io.run(); });
+  io.run();
+  for (std::thread& thread : extra) thread.join();
+  return 0;
+}
+
+void AddPlaces(CLI::App& c, RouterFlags& f) {
+  auto& o = f.options;
+  c.add_option("--host", o.host, "Address to listen on")->capture_default_str();
+  c.add_option("--port", o.port, "Port to listen on; 0 picks one")->capture_default_str();
+  c.add_flag("--pd-disaggregation", o.pd_disaggregation, "Prefill and decode on separate workers");
+  c.add_option("--prefill", f.prefill, "URL [BOOTSTRAP_PORT|none] of a prefill worker; repeatable")->type_name("URL [PORT]");
+  c.add_option("--decode", o.decode, "URL of a decode worker; repeatable")->type_name("URL");
+  c.add_option("--worker-urls", o.worker_urls, "URLs of workers, regular mode")->type_name("URL...");
+  c.add_option("--policy", f.policy, "random, round_robin, power_of_two or least_load")->capture_default_str();
+  c.add_option("--prefill-policy", f.prefill_policy, "Policy for prefill workers; default: --policy");
+  c.add_option("--decode-policy", f.decode_policy, "Policy for decode workers; default: --policy");
+  c.add_option("--threads", f.threads, "I/O threads")->capture_default_str();
+}
+
+void AddLimits(CLI::App& c, RouterFlags& f) {
+  auto& o = f.options;
+  c.add_option("--max-payload-size", o.max_payload_bytes, "Largest request body, bytes (413)")->capture_default_str();
+  c.add_option("--request-timeout-secs", f.request_timeout_s, "Whole request that is not streamed")->capture_default_str();
+  c.add_option("--first-byte-timeout-secs", f.first_byte_timeout_s, "First event of a stream")->capture_default_str();
+  c.add_option("--stream-idle-timeout-secs", f.stream_idle_timeout_s, "Silence of a stream under way")->capture_default_str();
+  c.add_option("--connect-timeout-ms", f.connect_timeout_ms, "Connecting to a worker")->capture_default_str();
+  c.add_option("--shutdown-grace-period-secs", f.grace_s, "Running requests may finish for this long")->capture_default_str();
+}
+
+void AddResilience(CLI::App& c, RouterFlags& f) {
+  auto& o = f.options;
+  c.add_option("--retry-max-retries", o.retry.max_attempts, "Attempts in total, the first one included")->capture_default_str();
+  c.add_option("--retry-initial-backoff-ms", f.initial_backoff_ms, "Delay before the second attempt")->capture_default_str();
+  c.add_option("--retry-max-backoff-ms", f.max_backoff_ms, "Longest delay")->capture_default_str();
+  c.add_option("--retry-backoff-multiplier", o.retry.multiplier, "Growth of the delay")->capture_default_str();
+  c.add_option("--retry-jitter-factor", o.retry.jitter, "Random share of the delay")->capture_default_str();
+  c.add_flag("--disable-retries", f.disable_retries, "One attempt only");
+  c.add_option("--cb-failure-threshold", o.breaker.failure_threshold, "Failures in a row that open a breaker")->capture_default_str();
+  c.add_option("--cb-success-threshold", o.breaker.success_threshold, "Successes that close it")->capture_default_str();
+  c.add_option("--cb-timeout-duration-secs", f.cb_timeout_s, "Time until it is tried again")->capture_default_str();
+  c.add_option("--cb-window-duration-secs", f.cb_window_s, "Older failures do not count")->capture_default_str();
+  c.add_flag("--disable-circuit-breaker", f.disable_breaker, "No breakers");
+  c.add_option("--health-failure-threshold", o.health.failure_threshold, "Missed checks until a worker is out")->capture_default_str();
+  c.add_option("--health-success-threshold", o.health.success_threshold, "Good checks until it is back")->capture_default_str();
+  c.add_option("--health-check-interval-secs", f.check_interval_s, "Time between checks")->capture_default_str();
+  c.add_option("--health-check-timeout-secs", f.check_timeout_s, "Longest wait for one check")->capture_default_str();
+  c.add_option("--health-check-endpoint", o.health.endpoint, "Path of the check")->capture_default_str();
+  c.add_flag("--disable-health-check", f.disable_health_check, "Take every worker as healthy");
+}
+
+void AddOperation(CLI::App& c, RouterFlags& f) {
+  auto& o = f.options;
+  c.add_option("--api-key", o.api_key, "Key that clients must send as Bearer");
+  c.add_option("--request-id-headers", o.request_id_headers, "Headers that may carry a request id")->capture_default_str();
+  c.add_option("--prometheus-port", o.prometheus_port, "Port of /metrics; -1: main port only")->capture_default_str();
+  c.add_option("--prometheus-host", o.prometheus_host, "Address of /metrics")->capture_default_str();
+  c.add_option("--log-level", f.log_level, "debug, info, warning or error")->capture_default_str();
+}
+
+}  // namespace
+
+void AddRouterCommand(CLI::App& app, int* exit_code) {
+  const auto flags = std::make_shared<RouterFlags>();
+  CLI::App* const command = app.add_subcommand("router", "Routes requests to prefill and decode servers");
+  command->allow_extras();  // so that an unknown flag gets a suggestion
+  AddPlaces(*command, *flags);
+  AddLimits(*command, *flags);
+  AddResilience(*command, *flags);
+  AddOperation(*command, *flags);
+  command->callback([flags, command, exit_code] {
+    if (const std::string unknown = UnknownArgumentMessage(*command); !unknown.empty()) {
+      fmt::print(stderr, "baton router: {}\n", unknown);
+      *exit_code = 2;
+      return;
+    }
+    *exit_code = RunRouter(*flags);
+  });
+}
+
+}  // namespace baton::cli

@@ -1,0 +1,478 @@
+#include "router/attempt.h"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+
+#include "common/log.h"
+#include "http/sse.h"
+#include "router/sse_frame.h"
+
+namespace baton::router {
+namespace {
+
+constexpr size_t kMaxErrorBytes = 1 << 20;
+constexpr Duration kErrorBodyTime = std::chrono::seconds(10);
+// How long a 5xx waits for the twin to show that it was the one that broke.
+constexpr Duration kEvidenceTime = std::chrono::milliseconds(100);
+// A worker whose bytes came this recently is alive, whatever its health checks say.
+constexpr Duration kFreshProgress = std::chrono::milliseconds(1500);
+constexpr Duration kPrefillLinger = std::chrono::seconds(30);
+constexpr Duration kStreamTailTime = std::chrono::seconds(1);
+
+// Headers that describe one connection or a framing that we redo (RFC 9110 7.6.1).
+bool IsPassedOn(std::string_view name) {
+  static constexpr std::string_view kDropped[] = {
+      "connection",        "keep-alive", "proxy-authenticate", "proxy-authorization",
+      "te",                "trailer",    "transfer-encoding",  "upgrade",
+      "content-length",    "date",       "server",             "x-request-id",
+  };
+  for (std::string_view dropped : kDropped) {
+    if (http::EqualsIgnoreCase(name, dropped)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Attempt::Attempt(std::shared_ptr<Services> services, std::shared_ptr<Exchange> exchange,
+                 Lease prefill, Lease decode)
+    : services_(std::move(services)), exchange_(std::move(exchange)) {
+  const bool pd = static_cast<bool>(prefill);
+  prefill_.side = Side::kPrefill;
+  prefill_.lease = std::move(prefill);
+  decode_.side = pd ? Side::kDecode : Side::kWorker;
+  decode_.lease = std::move(decode);
+}
+
+void Attempt::Launch(Call& call, http::ClientRequest request, TimePoint deadline) {
+  call.phase = Phase::kRunning;
+  call.progress = Now();
+  if (!call.lease.api_key().empty()) {
+    request.headers.Set("Authorization", "Bearer " + call.lease.api_key());
+  }
+  const std::weak_ptr<Attempt> weak = weak_from_this();
+  const asio::any_io_executor strand = exchange_->executor();
+  Call* which = &call;
+  call.lease.Watch([weak, strand, which] {
+    asio::post(strand, [weak, which] {
+      if (const Self self = weak.lock()) self->OnWorkerDown(*which);
+    });
+  });
+  // The completion keeps the attempt, and so the signal, until the coroutine is gone.
+  const auto finished = [self = shared_from_this()](std::exception_ptr error) {
+    if (error) log::error("router: a worker call ended by an exception");
+  };
+  asio::co_spawn(strand, Drive(shared_from_this(), which, std::move(request), deadline),
+                 asio::bind_cancellation_slot(call.cancel.slot(), finished));
+}
+
+asio::awaitable<void> Attempt::Drive(Self self, Call* call, http::ClientRequest request,
+                                     TimePoint deadline) {
+  co_await asio::this_coro::throw_if_cancelled(false);
+  if (call->aborted) co_return;
+  http::Origin origin = call->lease.worker().origin();
+  auto started =
+      co_await self->services_->client.Start(std::move(origin), std::move(request), deadline);
+  if (call->aborted) co_return;  // dropping the stream closes the connection
+  if (!started.ok()) {
+    self->Fail(*call, FailureOf(started.status()));
+    co_return;
+  }
+  call->stream = std::move(*started);
+  call->progress = Now();
+  const int status = call->stream->status();
+  if (status / 100 != 2) {
+    self->services_->metrics.CountUpstreamResponse(SideName(call->side), status);
+    const http::Headers headers = call->stream->headers();
+    auto body = co_await call->stream->ReadAll(std::min(deadline, Now() + kErrorBodyTime), kMaxErrorBytes);
+    self->Fail(*call, FailureOf(status, headers, body.ok() ? std::move(*body) : std::string()));
+    co_return;
+  }
+  call->phase = Phase::kHead;
+  self->exchange_->Notify();
+  if (call->side == Side::kPrefill) co_await self->DrainPrefill(deadline);
+}
+
+asio::awaitable<void> Attempt::DrainPrefill(TimePoint deadline) {
+  while (true) {
+    auto piece = co_await prefill_.stream->Read(deadline);
+    if (prefill_.aborted) co_return;
+    if (!piece.ok()) {
+      Fail(prefill_, FailureOf(piece.status()));
+      co_return;
+    }
+    if (piece->empty()) break;
+    prefill_.progress = Now();
+    if (!keep_prefill_body_) continue;
+    if (prefill_.body.size() + piece->size() > services_->options.max_payload_bytes) {
+      Fail(prefill_, FailureOf(Error(Code::kTooLarge, "its answer is larger than {} bytes",
+                                     services_->options.max_payload_bytes)));
+      co_return;
+    }
+    prefill_.body += *piece;
+  }
+  prefill_.phase = Phase::kDone;
+  prefill_.lease.Settle(Breaker::Outcome::kSuccess);
+  exchange_->Notify();
+}
+
+bool Attempt::PrefillStillMatters() const {
+  return keep_prefill_body_ || !decode_spoke_ || samples_ > 1;
+}
+
+void Attempt::Fail(Call& call, SideFailure failure) {
+  if (call.aborted || call.phase == Phase::kFailed) return;
+  call.phase = Phase::kFailed;
+  call.failure = std::move(failure);
+  if (over_ || (call.side == Side::kPrefill && !PrefillStillMatters())) {
+    ChargeLate(call);
+    return;
+  }
+  // The coroutine that reads decode's answer finds the cause when its read ends.
+  if (call.side == Side::kPrefill && decode_.phase == Phase::kHead && decode_.stream) {
+    decode_.stream->Cancel();
+  }
+  exchange_->Notify();
+}
+
+// The answer does not need this side any more: charge it and go on.
+void Attempt::ChargeLate(Call& call) {
+  if (call.failure.kind == FailureKind::kConnection) {
+    services_->registry->OnConnectionFailure(call.lease.worker_ptr(), Now());
+  }
+  services_->metrics.CountWorkerError(SideName(call.side), "late");
+  call.lease.Settle(IsGuilty(call.side, call.failure, {}) ? Breaker::Outcome::kFailure
+                                                          : Breaker::Outcome::kNone);
+  call.failure = {};
+}
+
+void Attempt::Abort(Call& call) {
+  if (call.aborted || call.phase == Phase::kAbsent || call.phase == Phase::kDone) return;
+  call.aborted = true;
+  if (call.stream) call.stream->Cancel();
+  call.cancel.emit(asio::cancellation_type::terminal);
+  call.lease.Settle(Breaker::Outcome::kNone);
+}
+
+void Attempt::AbortAll() {
+  Abort(prefill_);
+  Abort(decode_);
+}
+
+void Attempt::OnWorkerDown(Call& call) {
+  if (call.aborted || call.phase == Phase::kDone || call.phase == Phase::kFailed) return;
+  if (Now() - call.progress < kFreshProgress) return;
+  SideFailure failure;
+  failure.kind = FailureKind::kConnection;
+  failure.message = "it stopped answering health checks";
+  const Phase phase = call.phase;
+  Fail(call, std::move(failure));
+  if (phase == Phase::kHead && call.stream) call.stream->Cancel();
+}
+
+asio::awaitable<void> Attempt::AwaitDecodeHead(TimePoint deadline) {
+  while (decode_.phase == Phase::kRunning && !failed() && !exchange_->client_gone() &&
+         Now() < deadline) {
+    co_await exchange_->Wait(deadline);
+  }
+}
+
+asio::awaitable<void> Attempt::AwaitPrefillEnd(TimePoint deadline) {
+  while ((prefill_.phase == Phase::kRunning || prefill_.phase == Phase::kHead) && !failed() &&
+         !exchange_->client_gone() && Now() < deadline) {
+    co_await exchange_->Wait(deadline);
+  }
+}
+
+// Only one side failed, with a 5xx that may be the other one's fault: give that a moment to show.
+asio::awaitable<void> Attempt::AwaitEvidence() {
+  if (prefill_.phase == Phase::kAbsent) co_return;
+  Call& failed = prefill_.failure ? prefill_ : decode_;
+  Call& twin = prefill_.failure ? decode_ : prefill_;
+  if (!NeedsEvidence(failed.failure) || twin.failure) co_return;
+  const TimePoint until = Now() + kEvidenceTime;
+  while ((twin.phase == Phase::kRunning || twin.phase == Phase::kHead) && !twin.failure &&
+         !exchange_->client_gone() && Now() < until) {
+    co_await exchange_->Wait(until);
+  }
+}
+
+asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string body,
+                                            http::Responder& responder) {
+  const Self self = shared_from_this();
+  keep_prefill_body_ = plan.merge_logprobs() && prefill_.lease;
+  samples_ = plan.facts.samples;
+  exchange_->SetClientGone([weak = weak_from_this()] {
+    if (const Self attempt = weak.lock()) attempt->AbortAll();
+  });
+  http::ClientRequest request;
+  request.method = "POST";
+  request.target = PathOf(plan.api);
+  request.headers = plan.forward;
+  if (prefill_.lease) {
+    request.body = body;
+    Launch(prefill_, request, plan.head_deadline);
+  }
+  request.body = std::move(body);
+  Launch(decode_, std::move(request), plan.head_deadline);
+
+  co_await AwaitDecodeHead(plan.head_deadline);
+  AttemptResult result = co_await Answer(plan, responder);
+  over_ = true;
+  exchange_->SetClientGone(nullptr);
+  co_return result;
+}
+
+asio::awaitable<AttemptResult> Attempt::Answer(const RequestPlan& plan, http::Responder& responder) {
+  if (exchange_->client_gone()) co_return ClientGone();
+  if (!failed() && decode_.phase == Phase::kHead) {
+    const std::string_view type = decode_.stream->headers().Get("Content-Type");
+    const bool stream = type.starts_with("text/event-stream");
+    if (stream) co_return co_await AnswerStream(plan, responder);
+    co_return co_await AnswerWhole(plan, responder);
+  }
+  if (!failed()) {
+    decode_.failure.kind = FailureKind::kTimeout;
+    decode_.failure.message =
+        prefill_.phase == Phase::kRunning
+            ? fmt::format("nor did prefill worker {}", prefill_.lease.worker().url())
+            : std::string("the request's deadline is over");
+  }
+  co_return co_await GiveUp();
+}
+
+http::Headers Attempt::AnswerHeaders(const RequestPlan& plan) const {
+  http::Headers headers;
+  for (const auto& [name, value] : decode_.stream->headers()) {
+    if (IsPassedOn(name)) headers.Add(name, value);
+  }
+  headers.Set("x-request-id", plan.request_id);
+  return headers;
+}
+
+asio::awaitable<AttemptResult> Attempt::AnswerWhole(const RequestPlan& plan,
+                                                    http::Responder& responder) {
+  auto body = co_await decode_.stream->ReadAll(plan.head_deadline, services_->options.max_payload_bytes);
+  if (exchange_->client_gone()) co_return ClientGone();
+  if (!body.ok() && !failed()) decode_.failure = FailureOf(body.status());
+  if (body.ok()) {
+    decode_.phase = Phase::kDone;
+    decode_spoke_ = true;
+    if (keep_prefill_body_) co_await AwaitPrefillEnd(plan.head_deadline);
+    if (exchange_->client_gone()) co_return ClientGone();
+  }
+  if (body.ok() && keep_prefill_body_ && !failed()) {
+    Result<std::string> merged = Error(Code::kDeadlineExceeded, "prefill's logprobs did not come in time");
+    if (prefill_.phase == Phase::kDone) {
+      const auto logprobs = InputLogprobs::Read(prefill_.body, false);
+      merged = logprobs.ok() ? logprobs->MergeBody(*body) : Result<std::string>(logprobs.status());
+    }
+    if (merged.ok()) *body = std::move(*merged);
+    else prefill_.failure = FailureOf(merged.status());
+  }
+  // A whole answer is an answer, even when prefill has failed since; logprobs need both.
+  if (!body.ok() || (keep_prefill_body_ && failed())) co_return co_await GiveUp();
+
+  http::Response response;
+  response.status = decode_.stream->status();
+  response.headers = AnswerHeaders(plan);
+  response.body = std::move(*body);
+  AttemptResult result;
+  result.end = AttemptResult::End::kAnswered;
+  result.status = response.status;
+  decode_.lease.Settle(Breaker::Outcome::kSuccess);
+  LeavePrefill();
+  services_->metrics.ObserveTtft(plan.api, Seconds(Now() - plan.started));
+  const Status sent = co_await responder.Send(std::move(response));
+  if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
+  co_return result;
+}
+
+asio::awaitable<Status> Attempt::Forward(std::string_view events, InputLogprobs* merge,
+                                         http::Responder& responder) {
+  if (!merge) co_return co_await responder.Write(events);
+  http::SseParser parser;
+  parser.Feed(events);
+  std::string out;
+  while (auto payload = parser.Next()) out += http::SseEvent(merge->MergeEvent(*payload));
+  co_return co_await responder.Write(out);
+}
+
+asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan,
+                                                     http::Responder& responder) {
+  SseFramer framer;
+  std::optional<InputLogprobs> logprobs;
+  TimePoint deadline = plan.head_deadline;
+  while (!framer.done()) {
+    auto piece = co_await decode_.stream->Read(deadline);
+    if (exchange_->client_gone()) co_return ClientGone();
+    if (!piece.ok() || framer.failed()) {
+      if (!failed()) {
+        decode_.failure = FailureOf(piece.ok() ? Error(Code::kTooLarge, "an event without end") : piece.status());
+      }
+      break;
+    }
+    decode_.progress = Now();
+    if (piece->empty()) break;
+    const std::string_view events = framer.Feed(*piece);
+    if (events.empty()) continue;
+    if (!responder.started()) {
+      decode_.failure = FailureOfFirstEvent(SseFramer::FirstPayload(events));
+      if (failed()) break;
+      decode_spoke_ = true;
+      if (keep_prefill_body_) {
+        co_await AwaitPrefillEnd(plan.head_deadline);
+        if (exchange_->client_gone()) co_return ClientGone();
+        if (!failed() && prefill_.phase != Phase::kDone) {
+          prefill_.failure.kind = FailureKind::kTimeout;
+          prefill_.failure.message = "its logprobs did not come within the request's deadline";
+        }
+        if (failed()) break;
+        auto read = InputLogprobs::Read(prefill_.body, true);
+        if (!read.ok()) {
+          prefill_.failure = FailureOf(read.status());
+          break;
+        }
+        logprobs = std::move(*read);
+        keep_prefill_body_ = false;
+      }
+      decode_.lease.Report(Breaker::Outcome::kSuccess);
+      services_->metrics.ObserveTtft(plan.api, Seconds(Now() - plan.started));
+      const Status begun = co_await responder.BeginStream(decode_.stream->status(), AnswerHeaders(plan));
+      if (!begun.ok()) co_return ClientGone();
+    }
+    const Status sent = co_await Forward(events, logprobs ? &*logprobs : nullptr, responder);
+    if (!sent.ok()) co_return ClientGone();
+    deadline = Now() + services_->options.stream_idle_timeout;
+  }
+  if (failed() || !framer.done()) {
+    if (!failed() && !framer.last_was_error()) {
+      decode_.failure.kind = FailureKind::kProtocol;
+      decode_.failure.message = responder.started() ? "its stream ended without [DONE]"
+                                                    : "its stream ended without an event";
+    }
+    if (!responder.started()) co_return co_await GiveUp();
+    co_return co_await BreakStream(responder);
+  }
+  AttemptResult result;
+  result.end = AttemptResult::End::kAnswered;
+  result.status = decode_.stream->status();
+  LeavePrefill();
+  const Status ended = co_await responder.EndStream();
+  if (!ended.ok()) result.end = AttemptResult::End::kClientGone;
+  FinishReading();
+  co_return result;
+}
+
+// The tail after [DONE] is read off so that the connection can be used again.
+void Attempt::FinishReading() {
+  asio::co_spawn(
+      exchange_->executor(),
+      [](Self self) -> asio::awaitable<void> {
+        const TimePoint until = Now() + kStreamTailTime;
+        while (true) {
+          auto piece = co_await self->decode_.stream->Read(until);
+          if (!piece.ok() || piece->empty()) break;
+        }
+        self->decode_.phase = Phase::kDone;
+        self->decode_.lease.Settle(Breaker::Outcome::kNone);
+      }(shared_from_this()),
+      asio::detached);
+}
+
+// After the first byte: the error as an event, then [DONE], so that every SSE client ends cleanly.
+asio::awaitable<AttemptResult> Attempt::BreakStream(http::Responder& responder) {
+  AttemptResult result;
+  result.end = AttemptResult::End::kAnswered;
+  std::string tail;
+  if (failed()) {
+    AttemptResult failure = co_await GiveUp();
+    if (failure.end == AttemptResult::End::kClientGone) co_return failure;
+    result.error = std::move(failure.error);
+    tail = ToSseEvent(result.error);
+    services_->metrics.stream_errors->Add();
+  } else {
+    decode_.lease.Settle(Breaker::Outcome::kNone);
+    LeavePrefill();
+  }
+  tail += http::kSseDone;
+  Status sent = co_await responder.Write(tail);
+  if (sent.ok()) sent = co_await responder.EndStream();
+  if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
+  co_return result;
+}
+
+void Attempt::LeavePrefill() {
+  over_ = true;
+  if (prefill_.failure) ChargeLate(prefill_);
+  if (prefill_.phase != Phase::kRunning && prefill_.phase != Phase::kHead) return;
+  asio::co_spawn(
+      exchange_->executor(),
+      [](std::weak_ptr<Attempt> weak, asio::any_io_executor executor) -> asio::awaitable<void> {
+        asio::steady_timer timer(executor, kPrefillLinger);
+        co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+        if (const Self self = weak.lock()) self->Abort(self->prefill_);
+      }(weak_from_this(), exchange_->executor()),
+      asio::detached);
+}
+
+AttemptResult Attempt::ClientGone() {
+  over_ = true;
+  AbortAll();
+  AttemptResult result;
+  result.end = AttemptResult::End::kClientGone;
+  return result;
+}
+
+std::vector<WorkerPtr> Attempt::Blame() {
+  std::vector<WorkerPtr> avoid;
+  const auto charge = [&](Call& call, const Call& twin) {
+    if (!call.failure) return;
+    const bool guilty = IsGuilty(call.side, call.failure, twin.failure);
+    if (call.failure.kind == FailureKind::kConnection) {
+      services_->registry->OnConnectionFailure(call.lease.worker_ptr(), Now());
+    }
+    if (guilty) {
+      services_->metrics.CountWorkerError(
+          SideName(call.side), call.failure.kind == FailureKind::kConnection ? "connection" : "response");
+    }
+    // Overloaded ones are avoided as well, though nobody is charged.
+    if (guilty || IsRetryable(call.failure)) avoid.push_back(call.lease.worker_ptr());
+    call.lease.Settle(guilty ? Breaker::Outcome::kFailure : Breaker::Outcome::kNone);
+  };
+  charge(prefill_, decode_);
+  charge(decode_, prefill_);
+  return avoid;
+}
+
+asio::awaitable<AttemptResult> Attempt::GiveUp() {
+  co_await AwaitEvidence();
+  if (exchange_->client_gone()) co_return ClientGone();
+  over_ = true;
+  // A broken connection is the root cause when both failed; then the side that failed alone.
+  const bool prefill_first =
+      prefill_.failure && (!decode_.failure || prefill_.failure.kind == FailureKind::kConnection ||
+                           decode_.failure.kind == FailureKind::kTimeout);
+  Call& cause = prefill_first ? prefill_ : decode_;
+  Call& twin = prefill_first ? decode_ : prefill_;
+  const std::string url = cause.lease ? cause.lease.worker().url() : std::string("(gone)");
+
+  AttemptResult result;
+  result.end = AttemptResult::End::kFailed;
+  result.failed_side = cause.side;
+  result.error = Explain(cause.side, url, cause.failure);
+  result.status = result.error.status;
+  result.retryable = IsRetryable(cause.failure);
+  if (!twin.failure && (twin.phase == Phase::kRunning || twin.phase == Phase::kHead)) {
+    services_->metrics.CountTwinAbort(SideName(cause.side));
+  }
+  result.avoid = Blame();
+  AbortAll();
+  log::debug("attempt failed: side={} worker={} code={} {}", SideName(cause.side), url,
+             result.error.code, result.error.message);
+  co_return result;
+}
+
+}  // namespace baton::router

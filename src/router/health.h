@@ -1,0 +1,50 @@
+// Is one worker fit for requests: a pure state machine over (probe results, request failures, time).
+//
+// A worker starts unhealthy. A failed connection of a request takes it out at once and asks for a
+// probe now; `success_threshold` good probes bring it back. While it is out it is probed every
+// kRetryInterval, so a restarted worker is back well within a second of being ready.
+//
+// How long a probe may take: SGLang's /health runs a generation and never answers within a second,
+// Baton's answers at once. So the patience follows what the worker has shown (three times its last
+// good answer, at least one second, at most the flag), and a frozen worker of the fast kind is out
+// after two seconds. Not thread-safe: the registry's lock guards it.
+#pragma once
+
+#include <chrono>
+
+#include "common/clock.h"
+#include "router/options.h"
+
+namespace baton::router {
+
+class HealthState {
+ public:
+  static constexpr Duration kRetryInterval = std::chrono::milliseconds(300);
+  static constexpr Duration kLeastPatience = std::chrono::seconds(1);
+
+  explicit HealthState(const HealthRules& rules)
+      : rules_(rules), healthy_(!rules.enabled), patience_(rules.timeout) {}
+
+  bool healthy() const { return healthy_; }
+  // When to probe next; a time in the past means now.
+  TimePoint next_probe() const { return next_probe_; }
+  Duration patience() const { return patience_; }
+
+  struct Change {
+    bool flipped = false;  // healthy() changed
+    bool dead = false;     // this probe was the failure_threshold-th bad one in a row
+  };
+  Change OnProbe(bool good, Duration took, TimePoint now);
+  // True when healthy() changed.
+  bool OnConnectionFailure(TimePoint now);
+
+ private:
+  HealthRules rules_;
+  bool healthy_;
+  int failures_ = 0;   // in a row
+  int successes_ = 0;  // in a row
+  Duration patience_;
+  TimePoint next_probe_{};
+};
+
+}  // namespace baton::router

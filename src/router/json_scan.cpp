@@ -1,0 +1,250 @@
+#include "router/json_scan.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cstring>
+
+#include "common/json.h"
+
+namespace baton::router {
+namespace {
+
+class Scanner {
+ public:
+  explicit Scanner(std::string_view text) : text_(text) {}
+
+  Status Object(const std::function<void(const JsonMember&)>& on_member) {
+    Space();
+    if (Peek() != '{') return Fail("an object is wanted");
+    size_t separator = ++at_;
+    Space();
+    if (Peek() == '}') return End();
+    while (true) {
+      JsonMember member;
+      member.separator = separator;
+      if (!Key(&member.raw_key) || !Value(1, &member.kind, &member.begin)) return Fail();
+      member.end = at_;
+      on_member(member);
+      Space();
+      if (Peek() == '}') return End();
+      if (Peek() != ',') return Fail("',' or '}' is wanted");
+      separator = at_++;
+      Space();
+    }
+  }
+
+  Status Array(const std::function<void(const JsonElement&)>& on_element) {
+    Space();
+    if (Peek() != '[') return Fail("an array is wanted");
+    ++at_;
+    Space();
+    if (Peek() == ']') return End();
+    while (true) {
+      JsonElement element;
+      if (!Value(1, &element.kind, &element.begin)) return Fail();
+      element.end = at_;
+      on_element(element);
+      Space();
+      if (Peek() == ']') return End();
+      if (Peek() != ',') return Fail("',' or ']' is wanted");
+      ++at_;
+    }
+  }
+
+ private:
+  // The byte at hand, or 0 at the end (which no token starts with).
+  char Peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
+  void Space() { at_ = SkipJsonSpace(text_, at_); }
+
+  Status Fail(const char* reason = nullptr) {
+    if (reason) reason_ = reason;
+    if (at_ >= text_.size()) return Error(Code::kInvalidArgument, "invalid JSON: ends at byte {}", at_);
+    return Error(Code::kInvalidArgument, "invalid JSON at byte {}: {}", at_, reason_);
+  }
+  bool Bad(const char* reason) {
+    reason_ = reason;
+    return false;
+  }
+
+  // After the closing bracket of the whole text.
+  Status End() {
+    ++at_;
+    Space();
+    if (at_ != text_.size()) return Fail("text after the value");
+    if (high_bytes_ && !json::IsValidUtf8(text_)) {
+      return Error(Code::kInvalidArgument, "invalid JSON: the text is not valid UTF-8");
+    }
+    return Status::Ok();
+  }
+
+  bool Key(std::string_view* raw) {
+    if (Peek() != '"') return Bad("a member name is wanted");
+    const size_t begin = at_ + 1;
+    if (!String()) return false;
+    *raw = text_.substr(begin, at_ - 1 - begin);
+    Space();
+    if (Peek() != ':') return Bad("':' is wanted");
+    ++at_;
+    return true;
+  }
+
+  bool Value(int depth, JsonKind* kind, size_t* begin) {
+    Space();
+    *begin = at_;
+    switch (Peek()) {
+      case '"': *kind = JsonKind::kString; return String();
+      case '{': *kind = JsonKind::kObject; return Nested(depth, '}');
+      case '[': *kind = JsonKind::kArray; return Nested(depth, ']');
+      case 't': *kind = JsonKind::kTrue; return Word("true");
+      case 'f': *kind = JsonKind::kFalse; return Word("false");
+      case 'n': *kind = JsonKind::kNull; return Word("null");
+      default: *kind = JsonKind::kNumber; return Number();
+    }
+  }
+
+  bool Nested(int depth, char close) {
+    if (depth >= kMaxJsonDepth) return Bad("nested too deep");
+    ++at_;
+    Space();
+    if (Peek() == close) return ++at_, true;
+    while (true) {
+      std::string_view key;
+      JsonKind kind;
+      size_t begin;
+      if (close == '}' && !Key(&key)) return false;
+      if (!Value(depth + 1, &kind, &begin)) return false;
+      Space();
+      const char next = Peek();
+      if (next != close && next != ',') return Bad("',' or a closing bracket is wanted");
+      ++at_;
+      if (next == close) return true;
+      Space();
+    }
+  }
+
+  bool Word(std::string_view word) {
+    if (text_.substr(at_, word.size()) != word) return Bad("a value is wanted");
+    at_ += word.size();
+    return true;
+  }
+
+  bool Digits() {
+    const size_t begin = at_;
+    while (Peek() >= '0' && Peek() <= '9') ++at_;
+    return at_ > begin || Bad("a digit is wanted");
+  }
+
+  bool Number() {
+    if (Peek() == '-') ++at_;
+    else if (Peek() < '0' || Peek() > '9') return Bad("a value is wanted");
+    if (Peek() == '0') ++at_;
+    else if (!Digits()) return false;
+    if (Peek() == '.') {
+      ++at_;
+      if (!Digits()) return false;
+    }
+    if (Peek() == 'e' || Peek() == 'E') {
+      ++at_;
+      if (Peek() == '+' || Peek() == '-') ++at_;
+      if (!Digits()) return false;
+    }
+    return true;
+  }
+
+  // Skips eight bytes at a time while none of them is '"', '\\', a control character or beyond
+  // ASCII. The tests are exact up to borrows between bytes, which only stop the skip early.
+  void SkipPlain() {
+    constexpr uint64_t kOnes = 0x0101010101010101ull;
+    constexpr uint64_t kHighs = 0x8080808080808080ull;
+    while (at_ + 8 <= text_.size()) {
+      uint64_t word;
+      std::memcpy(&word, text_.data() + at_, 8);
+      const auto zero_byte = [](uint64_t v) { return (v - kOnes) & ~v & kHighs; };
+      const uint64_t stop = zero_byte(word ^ (kOnes * '"')) | zero_byte(word ^ (kOnes * '\\')) |
+                            ((word - kOnes * 0x20) & ~word & kHighs) | (word & kHighs);
+      if (stop) return;
+      at_ += 8;
+    }
+  }
+
+  bool String() {
+    ++at_;
+    while (true) {
+      SkipPlain();
+      // Up to the next stop; a byte at a time through what made SkipPlain end.
+      const size_t until = std::min(at_ + 8, text_.size());
+      if (at_ == until) return Bad("the string does not end");
+      while (at_ < until) {
+        const auto c = static_cast<unsigned char>(text_[at_]);
+        if (c == '"') return ++at_, true;
+        if (c < 0x20) return Bad("a control character in a string");
+        if (c == '\\') {
+          if (!Escape()) return false;
+          break;
+        }
+        high_bytes_ |= c >= 0x80;
+        ++at_;
+      }
+    }
+  }
+
+  bool Escape() {
+    ++at_;
+    const char c = Peek();
+    if (c == 'u') {
+      for (int i = 0; i < 4; ++i) {
+        ++at_;
+        if (!std::isxdigit(static_cast<unsigned char>(Peek()))) return Bad("a hex digit is wanted");
+      }
+    } else if (c == '\0' || !std::strchr("\"\\/bfnrt", c)) {
+      return Bad("an unknown escape");
+    }
+    ++at_;
+    return true;
+  }
+
+  std::string_view text_;
+  size_t at_ = 0;
+  bool high_bytes_ = false;
+  const char* reason_ = "";
+};
+
+}  // namespace
+
+size_t SkipJsonSpace(std::string_view text, size_t at) {
+  while (at < text.size() &&
+         (text[at] == ' ' || text[at] == '\n' || text[at] == '\t' || text[at] == '\r')) {
+    ++at;
+  }
+  return at;
+}
+
+Status ScanObject(std::string_view text, const std::function<void(const JsonMember&)>& on_member) {
+  return Scanner(text).Object(on_member);
+}
+
+Status ScanArray(std::string_view text, const std::function<void(const JsonElement&)>& on_element) {
+  return Scanner(text).Array(on_element);
+}
+
+std::optional<int64_t> JsonInteger(std::string_view literal) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(literal.data(), literal.data() + literal.size(), value);
+  if (error != std::errc() || end != literal.data() + literal.size()) return std::nullopt;
+  return value;
+}
+
+std::string JsonString(std::string_view literal) {
+  const auto parsed = json::Parse(literal);
+  if (!parsed.ok() || !parsed->is_string()) return {};
+  return std::string(parsed->get_string());
+}
+
+bool JsonMember::KeyIs(std::string_view key) const {
+  if (raw_key == key) return true;
+  if (raw_key.find('\\') == std::string_view::npos) return false;
+  return JsonString(fmt::format("\"{}\"", raw_key)) == key;
+}
+
+}  // namespace baton::router

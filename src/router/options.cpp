@@ -1,0 +1,88 @@
+#include "router/options.h"
+
+#include <set>
+
+#include "http/client.h"
+
+namespace baton::router {
+namespace {
+
+Status CheckUrl(std::string_view flag, const std::string& url, std::set<std::string>& seen) {
+  const auto origin = http::ParseOrigin(url);
+  if (!origin.ok()) return origin.status().Prefixed(fmt::format("{} {}", flag, url));
+  if (!seen.insert(origin->ToString()).second) {
+    return Error(Code::kInvalidArgument, "{} {}: given twice", flag, url);
+  }
+  return Status::Ok();
+}
+
+Status CheckUrls(const RouterOptions& o) {
+  std::set<std::string> prefill, decode, regular;
+  for (const PrefillUrl& p : o.prefill) {
+    if (Status s = CheckUrl("--prefill", p.url, prefill); !s.ok()) return s;
+    if (p.bootstrap_port && *p.bootstrap_port == 0) {
+      return Error(Code::kInvalidArgument, "--prefill {}: bootstrap port 0; leave it out or say none",
+                   p.url);
+    }
+  }
+  for (const std::string& url : o.decode) {
+    if (Status s = CheckUrl("--decode", url, decode); !s.ok()) return s;
+    if (prefill.contains(http::ParseOrigin(url)->ToString())) {
+      return Error(Code::kInvalidArgument, "{} is given as --prefill and as --decode", url);
+    }
+  }
+  for (const std::string& url : o.worker_urls) {
+    if (Status s = CheckUrl("--worker-urls", url, regular); !s.ok()) return s;
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status Validate(const RouterOptions& o) {
+  if (!o.pd_disaggregation && (!o.prefill.empty() || !o.decode.empty())) {
+    return Error(Code::kInvalidArgument, "--prefill and --decode need --pd-disaggregation");
+  }
+  if (o.pd_disaggregation && !o.worker_urls.empty()) {
+    return Error(Code::kInvalidArgument,
+                 "--worker-urls is for regular mode; with --pd-disaggregation use --prefill and --decode");
+  }
+  if (Status s = CheckUrls(o); !s.ok()) return s;
+
+  struct Positive {
+    std::string_view flag;
+    double value;
+  };
+  const Positive positives[] = {
+      {"--retry-max-retries", static_cast<double>(o.retry.max_attempts)},
+      {"--cb-failure-threshold", static_cast<double>(o.breaker.failure_threshold)},
+      {"--cb-success-threshold", static_cast<double>(o.breaker.success_threshold)},
+      {"--health-failure-threshold", static_cast<double>(o.health.failure_threshold)},
+      {"--health-success-threshold", static_cast<double>(o.health.success_threshold)},
+      {"--health-check-interval-secs", static_cast<double>(o.health.interval.count())},
+      {"--health-check-timeout-secs", static_cast<double>(o.health.timeout.count())},
+      {"--connect-timeout-ms", static_cast<double>(o.connect_timeout.count())},
+      {"--request-timeout-secs", static_cast<double>(o.request_timeout.count())},
+      {"--first-byte-timeout-secs", static_cast<double>(o.first_byte_timeout.count())},
+      {"--stream-idle-timeout-secs", static_cast<double>(o.stream_idle_timeout.count())},
+      {"--max-payload-size", static_cast<double>(o.max_payload_bytes)},
+  };
+  for (const Positive& p : positives) {
+    if (!(p.value > 0)) return Error(Code::kInvalidArgument, "{} must be more than 0", p.flag);
+  }
+  if (o.retry.multiplier < 1) {
+    return Error(Code::kInvalidArgument, "--retry-backoff-multiplier must be at least 1");
+  }
+  if (o.retry.jitter < 0 || o.retry.jitter > 1) {
+    return Error(Code::kInvalidArgument, "--retry-jitter-factor must be in [0, 1]");
+  }
+  if (o.health.endpoint.empty() || o.health.endpoint[0] != '/') {
+    return Error(Code::kInvalidArgument, "--health-check-endpoint must begin with '/'");
+  }
+  if (o.prometheus_port < -1 || o.prometheus_port > 65'535) {
+    return Error(Code::kInvalidArgument, "--prometheus-port must be in [0, 65535], or -1 for none");
+  }
+  return Status::Ok();
+}
+
+}  // namespace baton::router

@@ -1,0 +1,85 @@
+// Every setting of the router, as plain values. Names and meanings follow sglang-router's flags
+// (specs/sglang-pd-protocol.md 1.2); a default that differs says why. cli/router_command.cpp binds
+// the flags.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/status.h"
+#include "router/breaker.h"
+#include "router/policy.h"
+
+namespace baton::router {
+
+struct PrefillUrl {
+  std::string url;
+  // Absent: what the worker publishes in /server_info, else null in the request.
+  std::optional<uint16_t> bootstrap_port;
+};
+
+struct RetryRules {
+  int max_attempts = 5;  // in total, not extra (--retry-max-retries counts this way)
+  std::chrono::milliseconds initial_backoff{50};
+  std::chrono::milliseconds max_backoff{30'000};
+  double multiplier = 1.5;
+  double jitter = 0.2;  // share of the delay, either way
+};
+
+struct HealthRules {
+  bool enabled = true;
+  std::string endpoint = "/health";
+  // sglang-router: 60 s, 3 failures, 2 successes, so that a dead worker is used for minutes.
+  std::chrono::milliseconds interval{1'000};
+  std::chrono::milliseconds timeout{5'000};
+  int failure_threshold = 2;
+  int success_threshold = 1;
+};
+
+struct RouterOptions {
+  std::string host = "0.0.0.0";
+  uint16_t port = 30'000;  // 0 picks a free one
+
+  bool pd_disaggregation = false;
+  std::vector<PrefillUrl> prefill;
+  std::vector<std::string> decode;
+  std::vector<std::string> worker_urls;  // regular mode
+
+  // sglang-router's default is cache_aware.
+  PolicyKind prefill_policy = PolicyKind::kRoundRobin;
+  PolicyKind decode_policy = PolicyKind::kRoundRobin;  // of regular workers too
+
+  size_t max_payload_bytes = size_t{512} << 20;
+  RetryRules retry;
+  BreakerRules breaker;
+  HealthRules health;
+
+  std::chrono::milliseconds connect_timeout{2'000};
+  // Whole request when it is not streamed. sglang-router cuts long streams by it too; here a
+  // stream is bounded by the two below.
+  std::chrono::milliseconds request_timeout{1'800'000};
+  std::chrono::milliseconds first_byte_timeout{600'000};
+  std::chrono::milliseconds stream_idle_timeout{300'000};  // silence of a stream under way
+  std::chrono::milliseconds shutdown_grace{180'000};
+
+  std::string api_key;  // clients must send it; probes carry it
+  std::vector<std::string> request_id_headers = {"x-request-id", "x-correlation-id", "x-trace-id",
+                                                 "request-id"};
+
+  int prometheus_port = 29'000;  // -1: no listener of its own; 0 picks a free port
+  std::string prometheus_host = "0.0.0.0";
+
+  // Page served at "/"; must outlive the router. Empty: 404.
+  std::string_view index_html;
+};
+
+// kInvalidArgument names the flag and the way out: no or doubled URLs, PD flags without
+// --pd-disaggregation, numbers out of range.
+Status Validate(const RouterOptions& options);
+
+}  // namespace baton::router

@@ -1,0 +1,123 @@
+#include "router/prober.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "common/json.h"
+#include "common/log.h"
+
+namespace baton::router {
+namespace {
+
+constexpr Duration kMetadataTime = std::chrono::seconds(2);
+constexpr size_t kMaxInfoBytes = 4 << 20;
+
+struct Bell {
+  explicit Bell(const asio::any_io_executor& executor) : timer(executor) {}
+  asio::steady_timer timer;
+};
+
+asio::awaitable<Result<http::Response>> Get(std::shared_ptr<Services> services, WorkerPtr worker,
+                                            std::string target, std::string api_key,
+                                            TimePoint deadline) {
+  http::ClientRequest request;
+  request.target = std::move(target);
+  if (!api_key.empty()) request.headers.Set("Authorization", "Bearer " + api_key);
+  http::Origin origin = worker->origin();
+  co_return co_await services->client.Fetch(std::move(origin), std::move(request), deadline, kMaxInfoBytes);
+}
+
+// Workers before 0.5.9 only know the old name.
+asio::awaitable<void> FetchMetadata(std::shared_ptr<Services> services, WorkerPtr worker,
+                                    std::string api_key) {
+  const TimePoint deadline = Now() + kMetadataTime;
+  auto info = co_await Get(services, worker, "/server_info", api_key, deadline);
+  if (info.ok() && info->status == 404) {
+    info = co_await Get(services, worker, "/get_server_info", api_key, deadline);
+  }
+  if (!info.ok() || info->status != 200) co_return;
+  services->registry->SetMetadata(worker, ReadMetadata(info->body));
+}
+
+asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker,
+                            Registry::ProbePlan plan) {
+  const TimePoint started = Now();
+  auto answer = co_await Get(services, worker, services->options.health.endpoint, plan.api_key,
+                             started + plan.patience);
+  const TimePoint ended = Now();
+  const bool good = answer.ok() && answer->status / 100 == 2;
+  // Before the worker takes requests, since they may need its bootstrap port.
+  if (good && !plan.healthy) co_await FetchMetadata(services, worker, plan.api_key);
+  services->registry->OnProbe(worker, good, ended - started, Now());
+}
+
+asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr worker,
+                                std::shared_ptr<Bell> bell) {
+  while (!services->stopped) {
+    const Registry::ProbePlan plan = services->registry->NextProbe(worker);
+    if (plan.removed) co_return;
+    if (!plan.enabled) {
+      co_await FetchMetadata(services, worker, plan.api_key);
+      co_return;
+    }
+    if (Now() >= plan.at) {
+      co_await Probe(services, worker, plan);
+      continue;
+    }
+    bell->timer.expires_at(plan.at);
+    co_await bell->timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+}
+
+template <typename T>
+void ReadInteger(const json::object& from, std::string_view key, std::optional<T>* out) {
+  const json::value* found = json::Find(from, key);
+  if (found && found->is_int64() && std::in_range<T>(found->get_int64())) {
+    *out = static_cast<T>(found->get_int64());
+  }
+}
+
+void ReadText(const json::object& from, std::string_view key, std::string* out) {
+  const json::value* found = json::Find(from, key);
+  if (found && found->is_string()) *out = std::string_view(found->get_string());
+}
+
+}  // namespace
+
+WorkerMetadata ReadMetadata(std::string_view server_info) {
+  WorkerMetadata m;
+  const auto parsed = json::Parse(server_info);
+  if (!parsed.ok() || !parsed->is_object()) return m;
+  const json::object& info = parsed->get_object();
+  ReadText(info, "model_path", &m.model_path);
+  ReadText(info, "served_model_name", &m.served_model_name);
+  ReadText(info, "disaggregation_mode", &m.disaggregation_mode);
+  ReadText(info, "version", &m.version);
+  ReadInteger(info, "tp_size", &m.tp_size);
+  ReadInteger(info, "dp_size", &m.dp_size);
+  if (m.disaggregation_mode == "prefill") {
+    ReadInteger(info, "disaggregation_bootstrap_port", &m.bootstrap_port);
+  }
+  return m;
+}
+
+void StartProber(std::shared_ptr<Services> services, WorkerPtr worker) {
+  const asio::any_io_executor strand = asio::make_strand(services->executor);
+  const auto bell = std::make_shared<Bell>(strand);
+  services->registry->SetKick(worker, [weak = std::weak_ptr<Bell>(bell), strand] {
+    asio::post(strand, [weak] {
+      if (const auto alive = weak.lock()) alive->timer.cancel();
+    });
+  });
+  asio::co_spawn(strand, ProbeLoop(std::move(services), std::move(worker), bell),
+                 [](std::exception_ptr error) {
+                   if (error) log::error("router: a health prober ended by an exception");
+                 });
+}
+
+}  // namespace baton::router

@@ -1,0 +1,199 @@
+// The workers: who they are, whether they may take requests, and who is using them.
+//
+// One lock guards everything; no call under it blocks or calls out. A request holds Leases: a lease
+// counts as load, holds a breaker permit, and is told when its worker is found dead. Workers are
+// shared_ptr because a lease may outlive the worker's removal from the list.
+//
+// Thread-safe. Down callbacks run on the thread that reported, without the lock.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "common/status.h"
+#include "http/client.h"
+#include "router/breaker.h"
+#include "router/health.h"
+#include "router/metrics.h"
+#include "router/options.h"
+#include "router/policy.h"
+
+namespace baton::router {
+
+enum class Role : uint8_t { kRegular, kPrefill, kDecode };
+std::string_view RoleName(Role role);
+
+// What the worker says about itself; "" and absent when it does not.
+struct WorkerMetadata {
+  std::string model_path, served_model_name, disaggregation_mode, version;
+  std::optional<int64_t> tp_size, dp_size;
+  std::optional<uint16_t> bootstrap_port;
+  std::string ModelId() const {
+    if (!served_model_name.empty()) return served_model_name;
+    return model_path.empty() ? "unknown" : model_path;
+  }
+};
+
+// What an operator may set, and change by PUT /workers/{id}.
+struct WorkerConfig {
+  std::string url;
+  Role role = Role::kRegular;
+  std::optional<uint16_t> bootstrap_port;  // prefill only
+  std::string api_key;                     // sent to the worker instead of the client's
+  std::string model_id;
+  int64_t priority = 50;
+  double cost = 1.0;
+  std::map<std::string, std::string> labels;
+  bool disable_health_check = false;
+};
+
+class Registry;
+
+class Worker {
+ public:
+  const std::string& id() const { return id_; }
+  const std::string& url() const { return url_; }
+  const http::Origin& origin() const { return origin_; }
+  Role role() const { return role_; }
+
+ private:
+  friend class Registry;
+  friend class Lease;
+  Worker(WorkerConfig config, http::Origin origin, std::string id, uint64_t order,
+         const RouterOptions& options, WorkerMetrics metrics);
+
+  const std::string id_;
+  const http::Origin origin_;
+  const std::string url_;  // normal form of the origin
+  const Role role_;
+  const uint64_t order_;
+  const WorkerMetrics metrics_;
+  // Guarded by Registry::mutex_:
+  WorkerConfig config_;
+  WorkerMetadata metadata_;
+  HealthState health_;
+  Breaker breaker_;
+  int64_t load_ = 0;
+  bool removed_ = false;
+  uint64_t next_watch_ = 0;
+  std::unordered_map<uint64_t, std::function<void()>> watches_;
+  std::function<void()> kick_;  // wakes the prober
+};
+using WorkerPtr = std::shared_ptr<Worker>;
+
+// One request's use of one worker. Move-only; ends by Settle or by destruction (no outcome).
+class Lease {
+ public:
+  Lease() = default;
+  Lease(Lease&& other) noexcept { *this = std::move(other); }
+  Lease& operator=(Lease&& other) noexcept;
+  ~Lease() { Settle(Breaker::Outcome::kNone); }
+
+  explicit operator bool() const { return worker_ != nullptr; }
+  const Worker& worker() const { return *worker_; }
+  const WorkerPtr& worker_ptr() const { return worker_; }
+  const std::string& api_key() const { return api_key_; }
+  std::optional<uint16_t> bootstrap_port() const { return bootstrap_port_; }
+
+  // `down` runs when health checks declare the worker dead while the lease lives, on any thread.
+  void Watch(std::function<void()> down);
+  // Tells the breaker now; the load stays until Settle or destruction.
+  void Report(Breaker::Outcome outcome);
+  // Reports (unless reported already) and gives the worker back.
+  void Settle(Breaker::Outcome outcome);
+
+ private:
+  friend class Registry;
+  std::shared_ptr<Registry> registry_;
+  WorkerPtr worker_;
+  uint64_t epoch_ = 0;
+  bool reported_ = false;
+  uint64_t watch_ = 0;
+  std::string api_key_;
+  std::optional<uint16_t> bootstrap_port_;
+};
+
+// A copy of one worker's state for pages and answers.
+struct WorkerView {
+  WorkerPtr worker;
+  WorkerConfig config;
+  WorkerMetadata metadata;
+  bool healthy = false;
+  int64_t load = 0;
+  Breaker::State breaker = Breaker::State::kClosed;
+};
+
+struct PoolCounts {
+  size_t total = 0;
+  size_t healthy = 0;
+};
+
+class Registry : public std::enable_shared_from_this<Registry> {
+ public:
+  Registry(const RouterOptions& options, RouterMetrics& metrics);
+
+  // kInvalidArgument for a bad URL; kResourceExhausted when role and URL are there already.
+  Result<WorkerPtr> Add(WorkerConfig config);
+  // By id or URL (any normal form). kNotFound. Running requests go on.
+  Status Remove(std::string_view id_or_url);
+  Result<WorkerView> View(std::string_view id_or_url) const;
+  Status Update(std::string_view id_or_url, const std::function<void(WorkerConfig&)>& change);
+
+  // In order of registration.
+  std::vector<WorkerView> List() const;
+  PoolCounts Counts(Role role) const;
+  // At least one healthy worker of each role that a request needs.
+  bool Ready() const;
+
+  // Picks by the role's policy among workers that are healthy and whose breaker admits, avoiding
+  // `avoid` while there is another choice. kUnavailable says how many there are and why not.
+  Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now);
+
+  // A request could not reach the worker: out at once, probe now.
+  void OnConnectionFailure(const WorkerPtr& worker, TimePoint now);
+
+  // For the prober.
+  struct ProbePlan {
+    bool removed = false;
+    bool enabled = true;
+    TimePoint at{};
+    Duration patience{};
+    bool healthy = false;
+    std::string api_key;
+  };
+  ProbePlan NextProbe(const WorkerPtr& worker) const;
+  void SetKick(const WorkerPtr& worker, std::function<void()> kick);
+  // Wakes every prober, so that it looks whether it should end.
+  void KickAll();
+  void OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePoint now);
+  void SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata);
+
+ private:
+  friend class Lease;
+  WorkerPtr FindLocked(std::string_view id_or_url) const;
+  void SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_back);
+  void ShowBreaker(Worker& worker, Breaker::State before);
+  std::string NewId();
+
+  const RouterOptions options_;
+  RouterMetrics& metrics_;
+  mutable std::mutex mutex_;
+  std::vector<WorkerPtr> workers_;
+  std::map<Role, Policy> policies_;
+  std::mt19937_64 random_;
+  uint64_t next_order_ = 0;
+  std::vector<Candidate> candidates_;  // scratch of Acquire
+  std::vector<size_t> indices_;
+};
+
+}  // namespace baton::router

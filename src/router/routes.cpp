@@ -1,0 +1,217 @@
+#include "router/routes.h"
+
+#include <algorithm>
+#include <array>
+#include <random>
+
+#include "common/json.h"
+#include "router/errors.h"
+#include "router/fan_out.h"
+#include "router/proxy.h"
+#include "router/worker_api.h"
+
+namespace baton::router {
+namespace {
+
+constexpr std::array kPublicPaths = {
+    std::string_view("/"),           std::string_view("/liveness"),
+    std::string_view("/health"),     std::string_view("/readiness"),
+    std::string_view("/metrics"),    std::string_view("/health_generate"),
+    std::string_view("/v1/models"),  std::string_view("/get_model_info"),
+    std::string_view("/model_info"), std::string_view("/get_server_info"),
+    std::string_view("/server_info")};
+
+bool IsPublic(std::string_view path) {
+  return std::find(kPublicPaths.begin(), kPublicPaths.end(), path) != kPublicPaths.end();
+}
+
+// Runs as long for a wrong key as for a right one of the same length.
+bool SameText(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  unsigned char difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i] ^ b[i]);
+  return difference == 0;
+}
+
+bool IsAuthorized(const RouterOptions& options, const http::Request& request) {
+  if (options.api_key.empty() || IsPublic(request.path)) return true;
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string_view field = request.headers.Get("Authorization");
+  return field.size() > kBearer.size() &&
+         http::EqualsIgnoreCase(field.substr(0, kBearer.size()), kBearer) &&
+         SameText(field.substr(kBearer.size()), options.api_key);
+}
+
+// An id that can go into a header and a log line as it is.
+bool IsSaneId(std::string_view id) {
+  return !id.empty() && id.size() <= 256 &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7F; });
+}
+
+void SettleRequestId(const RouterOptions& options, http::Request& request) {
+  for (const std::string& name : options.request_id_headers) {
+    const std::string_view given = request.headers.Get(name);
+    if (!IsSaneId(given)) continue;
+    request.headers.Set("x-request-id", std::string(given));
+    return;
+  }
+  request.headers.Set("x-request-id", NewRequestId(request.path));
+}
+
+RouterError ErrorFor(int status, std::string code, std::string message) {
+  RouterError error;
+  error.status = status;
+  error.code = std::move(code);
+  error.message = std::move(message);
+  return error;
+}
+
+asio::awaitable<bool> Filter(std::shared_ptr<Services> services, http::Request& request,
+                             http::Responder& responder) {
+  SettleRequestId(services->options, request);
+  if (IsAuthorized(services->options, request)) co_return true;
+  http::Response response = ToResponse(
+      ErrorFor(401, "unauthorized", "send the router's key as \"Authorization: Bearer KEY\""));
+  response.headers.Set("WWW-Authenticate", "Bearer");
+  response.headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
+  services->metrics.CountResponse(401, "unauthorized");
+  (void)co_await responder.Send(std::move(response));
+  co_return false;
+}
+
+http::Response ServerMadeError(const std::shared_ptr<Services>& services, int status,
+                               std::string_view message) {
+  const char* code = status == 404   ? "not_found"
+                     : status == 405 ? "method_not_allowed"
+                     : status == 413 ? "payload_too_large"
+                     : status == 503 ? "overloaded"
+                     : status >= 500 ? "internal_error"
+                                     : "bad_request";
+  std::string text(message);
+  if (status == 413) {
+    text += fmt::format(" (--max-payload-size {})", services->options.max_payload_bytes);
+  }
+  http::Response response = ToResponse(ErrorFor(status, code, std::move(text)));
+  response.headers.Set("x-request-id", NewRequestId(""));
+  services->metrics.CountResponse(status, code);
+  return response;
+}
+
+http::Response TextResponse(int status, std::string body, std::string type = "text/plain") {
+  http::Response response;
+  response.status = status;
+  response.headers.Set("Content-Type", std::move(type));
+  response.body = std::move(body);
+  return response;
+}
+
+asio::awaitable<http::Response> Liveness(std::shared_ptr<Services>, http::Request&) {
+  co_return TextResponse(200, "OK");
+}
+
+bool IsReady(const Services& services) { return !services.draining && services.registry->Ready(); }
+
+asio::awaitable<http::Response> Health(std::shared_ptr<Services> services, http::Request&) {
+  const bool ready = IsReady(*services);
+  co_return TextResponse(ready ? 200 : 503, ready ? "OK" : "Not ready");
+}
+
+asio::awaitable<http::Response> Readiness(std::shared_ptr<Services> services, http::Request&) {
+  PoolCounts all;
+  std::string roles;
+  for (Role role : {Role::kPrefill, Role::kDecode, Role::kRegular}) {
+    const PoolCounts counts = services->registry->Counts(role);
+    all.healthy += counts.healthy;
+    all.total += counts.total;
+    if (counts.total > 0) {
+      roles += fmt::format(",\"healthy_{0}\":{1},\"total_{0}\":{2}", RoleName(role), counts.healthy, counts.total);
+    }
+  }
+  const bool ready = IsReady(*services);
+  const char* state = services->draining ? "draining" : ready ? "ready" : "not ready";
+  co_return JsonResponse(ready ? 200 : 503,
+                         fmt::format(R"({{"status":"{}","healthy_workers":{},"total_workers":{}{}}})",
+                                     state, all.healthy, all.total, roles));
+}
+
+asio::awaitable<http::Response> Metrics(std::shared_ptr<Services> services, http::Request&) {
+  co_return TextResponse(200, services->metrics.Render(), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+asio::awaitable<http::Response> Index(std::shared_ptr<Services> services, http::Request&) {
+  co_return TextResponse(200, std::string(services->options.index_html), "text/html; charset=utf-8");
+}
+
+}  // namespace
+
+http::Response JsonResponse(int status, std::string body) {
+  http::Response response;
+  response.status = status;
+  response.headers.Set("Content-Type", "application/json");
+  response.body = std::move(body);
+  return response;
+}
+
+std::string NewRequestId(std::string_view path) {
+  static constexpr std::string_view kLetters =
+      "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  thread_local std::mt19937_64 random(std::random_device{}());
+  std::string id = path == PathOf(Api::kChat)          ? "chatcmpl-"
+                   : path == PathOf(Api::kCompletions) ? "cmpl-"
+                   : path == PathOf(Api::kGenerate)    ? "gnt-"
+                                                       : "req-";
+  uint64_t bits = 0;
+  for (int i = 0; i < 24; ++i) {
+    if (i % 10 == 0) bits = random();  // ten letters out of 64 bits: the bias is below 2^-4
+    id += kLetters[bits % kLetters.size()];
+    bits /= kLetters.size();
+  }
+  return id;
+}
+
+void AddRoute(std::shared_ptr<Services> services, http::Server& server, std::string method,
+              std::string path, RouteHandler handler) {
+  const std::string label = path;
+  server.Route(std::move(method), std::move(path),
+               [services, handler = std::move(handler), label](
+                   http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
+                 const TimePoint started = Now();
+                 http::Response response = co_await handler(services, request);
+                 response.headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
+                 services->metrics.CountResponse(response.status,
+                                                 response.headers.Get("X-SMG-Error-Code"));
+                 (void)co_await responder.Send(std::move(response));
+                 services->metrics.CountHttpSeries(request.method, label, Seconds(Now() - started));
+               });
+}
+
+void InstallMetricsRoute(std::shared_ptr<Services> services, http::Server& server) {
+  server.Route("GET", "/metrics",
+               [services](http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
+                 (void)co_await responder.Send(co_await Metrics(services, request));
+               });
+}
+
+void InstallRoutes(std::shared_ptr<Services> services, http::Server& server) {
+  server.SetFilter([services](http::Request& request, http::Responder& responder) {
+    return Filter(services, request, responder);
+  });
+  server.SetErrorBody([services](int status, std::string_view message) {
+    return ServerMadeError(services, status, message);
+  });
+  for (Api api : {Api::kGenerate, Api::kChat, Api::kCompletions}) {
+    server.Route("POST", std::string(PathOf(api)),
+                 [services, api](http::Request& request, http::Responder& responder) {
+                   return ProxyRequest(services, api, request, responder);
+                 });
+  }
+  AddRoute(services, server, "GET", "/liveness", Liveness);
+  AddRoute(services, server, "GET", "/health", Health);
+  AddRoute(services, server, "GET", "/readiness", Readiness);
+  AddRoute(services, server, "GET", "/metrics", Metrics);
+  if (!services->options.index_html.empty()) AddRoute(services, server, "GET", "/", Index);
+  InstallFanOut(services, server);
+  InstallWorkerApi(services, server);
+}
+
+}  // namespace baton::router

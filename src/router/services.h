@@ -1,0 +1,39 @@
+// What every request of one router shares. Lives as long as any of its coroutines.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "http/client.h"
+#include "router/metrics.h"
+#include "router/options.h"
+#include "router/registry.h"
+
+namespace baton::router {
+
+namespace asio = boost::asio;
+
+struct Services {
+  Services(asio::any_io_executor run_on, RouterOptions settings)
+      : executor(run_on),
+        options(std::move(settings)),
+        metrics(options.pd_disaggregation),
+        registry(std::make_shared<Registry>(options, metrics)),
+        client(run_on, ClientOptionsOf(options)) {}
+
+  static http::ClientOptions ClientOptionsOf(const RouterOptions& o) {
+    http::ClientOptions c;
+    c.connect_timeout = o.connect_timeout;
+    return c;
+  }
+
+  const asio::any_io_executor executor;
+  const RouterOptions options;
+  RouterMetrics metrics;
+  const std::shared_ptr<Registry> registry;
+  http::Client client;
+  std::atomic<bool> draining{false};
+  std::atomic<bool> stopped{false};
+};
+
+}  // namespace baton::router
