@@ -1,4 +1,5 @@
 // `baton`: one binary, one subcommand per part.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "cli/bench_command.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/router_command.h"
 
 namespace {
 
@@ -22,18 +24,22 @@ constexpr const char* kUsage =
     "  render-chat  what a model would read for a chat request\n"
     "  version\n";
 
-int RunBench(const std::vector<std::string>& arguments) {
-  CLI::App app("Measures parts of Baton", "baton bench");
+// Commands bound with CLI11 directly. `arguments` begins with the command's own name.
+int RunBound(std::vector<std::string> arguments) {
+  CLI::App app("Prefill and decode on separate machines", "baton");
   app.require_subcommand(1);
-  const auto engine = baton::cli::AddBenchEngine(app);
-  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  int exit_code = 0;
+  CLI::App* bench = app.add_subcommand("bench", "Measures parts of Baton");
+  bench->require_subcommand(1);
+  baton::cli::AddBenchEngineCommand(*bench, &exit_code);
+  baton::cli::AddRouterCommand(app, &exit_code);
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them back to front
   try {
-    app.parse(reversed);
+    app.parse(arguments);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : 2;
+    return app.exit(error) == 0 ? 0 : 2;
   }
-  return engine();
+  return exit_code;
 }
 
 }  // namespace
@@ -50,8 +56,7 @@ int main(int argc, char** argv) {
   if (command == "up") return baton::cli::RunUp(rest);
   if (command == "chat") return baton::cli::RunChat(rest);
   if (command == "render-chat") return baton::cli::RunRenderChat(rest);
-  if (command == "router") return baton::cli::RunRouter(rest);
-  if (command == "bench") return RunBench(rest);
+  if (command == "router" || command == "bench") return RunBound(all);
   if (command == "version" || command == "--version") {
     std::puts("baton 0.1.0");
     return 0;

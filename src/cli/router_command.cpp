@@ -12,6 +12,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "cli/flag_suggestion.h"
+#include "cli/web_page.h"
 #include "common/log.h"
 #include "router/router.h"
 
@@ -145,6 +146,7 @@ int RunRouter(RouterFlags& flags) {
   const Duration grace = options->shutdown_grace;
   const int threads = static_cast<int>(std::max(flags.threads, 1u));
   boost::asio::io_context io(threads);
+  options->index_html = web::kChatPage;
   auto router = router::Router::Start(io.get_executor(), std::move(*options));
   if (!router.ok()) {
     fmt::print(stderr, "baton router: {}\n", router.status().message());
