@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
   if (command == "serve") return baton::cli::RunServe(rest);
   if (command == "up") return baton::cli::RunUp(rest);
   if (command == "chat") return baton::cli::RunChat(rest);
-  if (command == "render-chat") return baton::cli::RunRenderChat(rest);
+  // if (command == "render-chat") return baton::cli::RunRenderChat(rest);
   if (command == "router" || command == "bench") return RunBound(all);
   if (command == "version" || command == "--version") {
     std::puts("baton 0.1.0");

@@ -1,0 +1,27 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from cluster import BATON, SMOLLM2, Cluster  # noqa: E402
+
+
+def pytest_configure(config):
+    if not BATON.exists() or not SMOLLM2.exists():
+        pytest.exit(f"{BATON} or {SMOLLM2} is missing: run `make build models` first", 2)
+
+
+@pytest.fixture(scope="session")
+def mono():
+    with Cluster(0, 0) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """Our router, one prefill, one decode, over tcp."""
+    with Cluster(1, 1) as cluster:
+        yield cluster
+        for server in cluster.servers:
+            server.assert_no_leaks()
