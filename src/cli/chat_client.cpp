@@ -18,9 +18,11 @@ namespace asio = boost::asio;
 template <typename T>
 T RunOne(const std::function<asio::awaitable<T>(asio::io_context&)>& work) {
   asio::io_context io;
-  auto done = asio::co_spawn(io, work(io), asio::use_future);
+  std::optional<T> result;
+  const auto keep = [&]() -> asio::awaitable<void> { result = co_await work(io); };
+  asio::co_spawn(io, keep, asio::use_future);
   io.run();
-  return done.get();
+  return std::move(*result);
 }
 
 std::string ErrorMessage(const std::string& body) {
