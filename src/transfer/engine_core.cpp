@@ -100,6 +100,7 @@ void EngineCore::Shutdown(TimePoint now) {
   TakeRequests();
   const Status why(Code::kCancelled, "the transfer engine is closing");
   for (auto& peer : peers_) {
+    peer->disconnecting = peer->silent = true;  // nobody will use it any more: no word of it
     LosePeer(*peer, why, now);
     FinishRemoval(*peer);
   }

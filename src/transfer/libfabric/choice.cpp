@@ -183,8 +183,7 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
                  FoundProviders());
   if (kind == ProviderKind::kShm) return Query("shm", "shm", nullptr);
   const std::string host = PickHost(options.host);
-  const char* wanted = std::getenv("XFER_PROV");
-  Result<ProviderChoice> tcp = Query(wanted ? wanted : "tcp;ofi_rxm", "tcp", host.c_str());
+  Result<ProviderChoice> tcp = Query("tcp;ofi_rxm", "tcp", host.c_str());
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());
