@@ -5,6 +5,7 @@
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/self_test.h"
+#include "transfer/shm/shm.h"
 #include "transfer/worker.h"
 
 namespace baton::transfer {
@@ -157,6 +158,7 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
       return Error(Code::kUnsupported, "RDMA is required, the loopback provider has none");
     return options.loopback->Open();
   }
+  if (options.provider == ProviderKind::kShm && !options.require_rdma) return OpenShm();
   return OpenLibfabric(options);
 }
 

@@ -79,7 +79,6 @@ Engine::Usage EngineCore::usage() const {
 }
 
 EngineCore::StepResult EngineCore::Step(TimePoint now) {
-  FenceSelf(now);
   // Poll first, requests next, completions last: whatever a completion is about was asked for
   // before the peer could cause it, so its request has been seen by the time it is applied.
   const size_t count = fabric_->Poll(now, completions_);
@@ -100,6 +99,7 @@ void EngineCore::Shutdown(TimePoint now) {
   TakeRequests();
   const Status why(Code::kCancelled, "the transfer engine is closing");
   for (auto& peer : peers_) {
+    peer->disconnecting = peer->silent = true;  // nobody will use it any more: no word of it
     LosePeer(*peer, why, now);
     FinishRemoval(*peer);
   }
@@ -123,6 +123,8 @@ void EngineCore::ApplyCompletions(size_t count, TimePoint now) {
     const Completion& completion = completions_[i];
     if (completion.kind == Completion::Kind::kArrived)
       OnArrival(completion, now);
+    else if (completion.kind == Completion::Kind::kPeerGone)
+      OnPeerGone(completion, now);
     else
       OnWriteDone(completion, now);
   }
@@ -212,18 +214,6 @@ void EngineCore::EndSlot(uint32_t index, Status status) {
 void EngineCore::FreeSlot(uint32_t index) {
   slots_.Free(index);
   Stats::Sub(stats_->slots_held);
-}
-
-void EngineCore::FenceSelf(TimePoint now) {
-  const Duration bound = config_.peer_timeout / 2;
-  if (!fabric_->traits().target_pulls || open_slots_ == 0 || last_step_ == TimePoint{} ||
-      now - last_step_ < bound)
-    return;
-  const Status why = Error(Code::kUnavailable,
-                           "this process stood still for {:.1f} s, so peers may have given up",
-                           Seconds(now - last_step_));
-  for (uint32_t i = 0; i < slots_.size(); ++i)
-    if (slots_[i].state == SlotTable::State::kOpen) EndSlot(i, why);
 }
 
 void EngineCore::OnTimer(uint32_t id) {

@@ -9,10 +9,6 @@
 // - an arrival counts only for the slot, generation and open state that it names, else it is stray;
 // - a send ends only when none of its writes can still read the source memory;
 // - a peer is fenced only when its keys are revoked and it is removed from the fabric.
-//
-// Self-fencing: where targets pull (FabricTraits), a writer that gave up on us may have reused its
-// memory while our process was stopped; so when Step was not called for `self_fence` all open
-// slots fail instead of counting what may be garbage. That bound is half of `peer_timeout`.
 #pragma once
 
 #include <array>
@@ -98,7 +94,6 @@ class EngineCore {
   void CheckSlot(uint32_t index);
   void EndSlot(uint32_t index, Status status);
   void FreeSlot(uint32_t index);
-  void FenceSelf(TimePoint now);
   void OnTimer(uint32_t id);
   void Emit(Event event) { events_.push_back(std::move(event)); }
   void EmitEvents();
@@ -123,6 +118,7 @@ class EngineCore {
   Peer* FindPeer(PeerId id) const;
   void SayHello(Peer& peer, TimePoint now);
   void OnHelloDone(Peer& peer, const Completion& completion, TimePoint now);
+  void OnPeerGone(const Completion& completion, TimePoint now);
   void LosePeer(Peer& peer, Status why, TimePoint now);
   void TendPeers(TimePoint now);
   void TendPeer(Peer& peer, TimePoint now);

@@ -117,6 +117,11 @@ void EngineCore::OnHelloDone(Peer& peer, const Completion& completion, TimePoint
     LosePeer(peer, completion.status, now);
 }
 
+void EngineCore::OnPeerGone(const Completion& completion, TimePoint now) {
+  for (auto& peer : peers_)
+    if (peer->address == completion.peer) LosePeer(*peer, completion.status, now);
+}
+
 void EngineCore::LosePeer(Peer& peer, Status why, TimePoint now) {
   if (peer.phase == Peer::Phase::kDraining || peer.phase == Peer::Phase::kGone) return;
   const bool was_ready = peer.phase == Peer::Phase::kReady;

@@ -56,9 +56,6 @@ struct FabricTraits {
   // How long after the loss of a peer completions of writes to it may still come and must be waited
   // for before the peer is removed. Zero where removal itself ends them.
   std::chrono::milliseconds drain_timeout{0};
-  // The target reads the source's memory when it gets to it, perhaps after this side gave up. Then
-  // a target that was stopped for long must not trust what it finds (EngineCore, "self-fencing").
-  bool target_pulls = false;
 };
 
 struct WriteRequest {
@@ -79,11 +76,13 @@ struct Completion {
     kDone,     // a write of ours landed: `context`
     kFailed,   // a write of ours did not: `context`, `status`, `peer_lost`
     kArrived,  // a peer's write landed here: `imm`, `bytes` (0 where the provider does not say)
+    kPeerGone, // the fabric saw the end of `peer` (not every one can)
   };
   Kind kind = Kind::kDone;
   bool peer_lost = false;  // the failure says that the peer or the way to it is gone
   uint32_t imm = 0;
   uint64_t bytes = 0;
+  uint64_t peer = 0;  // from Insert
   OpContext* context = nullptr;
   Status status;
 };

@@ -158,10 +158,10 @@ class Server {
     if (!send.ok()) return 0;
     auto writes = engine_->Push(*send, runs);
     if (endless) {
-      std::thread([this, runs, id = *send] {
-        for (;;)
+      pusher_ = std::jthread([this, runs, id = *send](std::stop_token stop) {
+        while (!stop.stop_requested())
           if (!engine_->Push(id, runs).ok()) std::this_thread::sleep_for(1ms);
-      }).detach();
+      });
     } else {
       engine_->Finish(*send);
     }
@@ -172,6 +172,7 @@ class Server {
   std::vector<std::byte> memory_;
   std::unique_ptr<Engine> engine_;
   PeerId peer_{};
+  std::jthread pusher_;
 };
 
 }  // namespace
@@ -466,6 +467,58 @@ TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
   const PeerId peer = Join(fresh);
   const transfer::Run all{0, 0, 64 << 20};
   Transfer(fresh, peer, {&all, 1});
+}
+
+// The receiver leaves while bytes stream in: nothing may land after the fence.
+TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
+  Register(64 << 20, 0);
+  for (int round = 0; round < 4; ++round) {
+    RemoteEngine remote(GetParam(), 64 << 20, 9);
+    const PeerId peer = Join(remote);
+    auto slot = engine_->Expect(peer, Now() + 20s);
+    ASSERT_TRUE(slot.ok());
+    const transfer::Run all{0, 0, 64 << 20};
+    ASSERT_GT(remote.Send(*slot, {&all, 1}, true), 0u);
+    std::this_thread::sleep_for(std::chrono::milliseconds(30 + 7 * round));
+    engine_->Disconnect(peer);
+    ASSERT_TRUE(log_.WaitPeer(Event::Kind::kFenced, peer));
+    const auto event = log_.WaitSlot(*slot);
+    ASSERT_TRUE(event);
+    EXPECT_EQ(event->kind, Event::Kind::kReceiveFailed);
+    // From here on the pages are ours again.
+    std::memset(memory_.data(), 0x5A, memory_.size());
+    std::this_thread::sleep_for(300ms);
+    const bool clean = std::all_of(memory_.begin(), memory_.end(),
+                                   [](std::byte b) { return b == std::byte{0x5A}; });
+    EXPECT_TRUE(clean) << "round " << round << ": bytes landed after the fence";
+    engine_->Release(*slot);
+    log_.Clear();
+  }
+}
+
+// A stopped process is lost by its silence; when it goes on it can write no more.
+TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
+  Register(64 << 20, 0);
+  RemoteEngine remote(GetParam(), 64 << 20, 9);
+  const PeerId peer = Join(remote);
+  auto slot = engine_->Expect(peer, Now() + 20s);
+  ASSERT_TRUE(slot.ok());
+  const transfer::Run all{0, 0, 64 << 20};
+  ASSERT_GT(remote.Send(*slot, {&all, 1}, true), 0u);
+  std::this_thread::sleep_for(40ms);
+  kill(remote.pid(), SIGSTOP);
+  const auto event = log_.WaitSlot(*slot);
+  ASSERT_TRUE(event);
+  EXPECT_EQ(event->kind, Event::Kind::kReceiveFailed);
+  engine_->Disconnect(peer);
+  ASSERT_TRUE(log_.WaitPeer(Event::Kind::kFenced, peer));
+  std::memset(memory_.data(), 0x5A, memory_.size());
+  kill(remote.pid(), SIGCONT);
+  std::this_thread::sleep_for(500ms);
+  const bool clean = std::all_of(memory_.begin(), memory_.end(),
+                                 [](std::byte b) { return b == std::byte{0x5A}; });
+  EXPECT_TRUE(clean) << "bytes landed after the fence";
+  engine_->Release(*slot);
 }
 
 INSTANTIATE_TEST_SUITE_P(Providers, ProcessTest,

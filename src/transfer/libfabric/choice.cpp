@@ -79,7 +79,7 @@ Info MakeHints(const char* provider, bool delivery_complete) {
   hints->domain_attr->cq_data_size = sizeof(uint32_t);
   hints->domain_attr->threading = FI_THREAD_DOMAIN;
   hints->domain_attr->av_type = FI_AV_TABLE;
-  // shm disappears when FI_LOCAL_COMM or FI_REMOTE_COMM is asked, tcp when FI_RMA_EVENT is.
+  // tcp disappears when FI_RMA_EVENT is asked, and so does efa.
   if (delivery_complete) hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE;
   hints->fabric_attr->prov_name = strdup(provider);
   return hints;
@@ -181,10 +181,8 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   if (kind == ProviderKind::kEfa)
     return Error(Code::kUnsupported, "provider efa is not usable: {}; found {}", no_efa.message(),
                  FoundProviders());
-  if (kind == ProviderKind::kShm) return Query("shm", "shm", nullptr);
   const std::string host = PickHost(options.host);
-  const char* wanted = std::getenv("XFER_PROV");
-  Result<ProviderChoice> tcp = Query(wanted ? wanted : "tcp;ofi_rxm", "tcp", host.c_str());
+  Result<ProviderChoice> tcp = Query("tcp;ofi_rxm", "tcp", host.c_str());
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());

@@ -10,8 +10,8 @@ namespace baton::transfer {
 
 struct ProviderChoice {
   Info info;            // the one to open
-  std::string name;     // its provider: "tcp;ofi_rxm", "shm", "efa"
-  std::string family;   // what peers must share: "tcp", "shm", "efa"
+  std::string name;     // its provider: "tcp;ofi_rxm", "efa"
+  std::string family;   // what peers must share: "tcp", "efa"
   bool delivery_complete = false;  // it can report completion when the bytes are at the target
 };
 

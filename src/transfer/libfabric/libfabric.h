@@ -1,4 +1,4 @@
-// The Fabric over libfabric: tcp;ofi_rxm, net, shm, efa and efa-direct by one code path.
+// The Fabric over libfabric: tcp;ofi_rxm, efa and efa-direct by one code path.
 //
 // Nothing is assumed of a provider: what it demands (memory registration modes, keys, ordering,
 // limits, wait objects) is read back from its fi_info and branched on

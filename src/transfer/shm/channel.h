@@ -1,0 +1,40 @@
+// The memory that a writer and its target share: a ring of write descriptors and its two indices.
+//
+// One per writer and target, made by the writer in a sealed memfd that is passed over the target's
+// socket, so nothing is left behind whatever dies. Either side may scribble on it: each reads an
+// entry once, checks it, and trusts only its own indices.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace baton::transfer::shm {
+
+inline constexpr uint64_t kMagic = 0x31304D48534E5442;  // "BTNSHM01"
+inline constexpr uint32_t kEntries = 256;
+
+struct Entry {
+  uint64_t source;   // in the writer's address space
+  uint64_t offset;   // in the target's region
+  uint64_t key;
+  uint32_t bytes;
+  uint32_t imm;
+  std::atomic<int32_t> error;  // by the target, before it moves `head` past: 0 or an errno
+};
+
+struct Channel {
+  uint64_t magic;
+  // Writer's.
+  alignas(64) std::atomic<uint64_t> tail;       // entries [head, tail) wait for the target
+  std::atomic<uint32_t> closed;                 // source memory may be reused: take nothing more
+  std::atomic<uint32_t> writer_asleep;
+  // Target's.
+  alignas(64) std::atomic<uint64_t> head;
+  std::atomic<uint32_t> target_asleep;
+  alignas(64) Entry entries[kEntries];
+};
+
+static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free,
+              "shared between processes");
+
+}  // namespace baton::transfer::shm
