@@ -5,7 +5,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "http/parser.h"
+#include "http/chunk_decoder.h"
+#include "http/head_parser.h"
 #include "http/request_check.h"
 
 using namespace baton::http;
@@ -34,32 +35,23 @@ Outcome Parse(std::string_view bytes, size_t piece) {
                    (scan == HeadScan::kComplete && CheckHeadBytes(bytes.substr(0, end)));
   if (scan != HeadScan::kComplete || outcome.failed) return outcome;
   Headers headers;
-  ResponseParser parser(&headers, &outcome.body, UINT64_MAX);
-  boost::system::error_code ec;
-  parser.put(boost::asio::buffer(bytes.data(), end), ec);
+  ResponseHeadParser parser(&headers);
+  outcome.failed = static_cast<bool>(parser.Parse(bytes.substr(0, end)));
   Framing framing;
-  outcome.failed = (ec && ec != boost::beast::http::error::need_more) ||
-                   CheckFraming(headers, parser.version(), framing);
+  outcome.failed = outcome.failed || CheckFraming(headers, parser.version(), framing);
   if (outcome.failed) return outcome;
   outcome.status = parser.status();
-  have = std::max(have, end);
-  while (!parser.is_done()) {
-    const size_t used =
-        have > end ? parser.put(boost::asio::buffer(bytes.data() + end, have - end), ec) : 0;
-    end += used;
-    if (ec && ec != boost::beast::http::error::need_more) {
-      // How much of the body came before the error may differ with the pieces.
-      outcome.failed = true;
-      outcome.body.clear();
-      return outcome;
-    }
-    ec = {};
-    if (used > 0 && end < have) continue;
-    if (have == bytes.size()) break;
-    have = std::min(have + piece, bytes.size());
+  std::string_view rest = bytes.substr(end);
+  if (!framing.chunked) {
+    outcome.body = rest.substr(0, framing.length.value_or(rest.size()));
+    outcome.done = outcome.body.size() == framing.length.value_or(rest.size());
+    return outcome;
   }
-  if (!parser.is_done()) parser.put_eof(ec);
-  outcome.done = parser.is_done();
+  ChunkDecoder decoder(UINT64_MAX);
+  while (!rest.empty() && !decoder.done() && !decoder.error())
+    rest.remove_prefix(decoder.Decode(rest.substr(0, piece), &outcome.body));
+  outcome.done = decoder.done();
+  outcome.failed = decoder.error() != nullptr;
   return outcome;
 }
 

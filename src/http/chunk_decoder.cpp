@@ -54,14 +54,8 @@ void ChunkDecoder::TakeByte(char c) {
       return;
     }
     case State::kExtension:
-      if (c == '\r') {
-        state_ = State::kSizeLf;
-      } else if (!IsFieldTextByte(c)) {
-        Fail("control character in a chunk extension");
-      } else if (++extra_bytes_ > kMaxExtraBytes) {
-        Fail("chunk extensions too long");
-      }
-      return;
+    case State::kQuoted:
+    case State::kEscaped: return TakeExtensionByte(c);
     case State::kSizeLf: return c == '\n' ? EndSize() : Fail("chunk size line without CRLF");
     case State::kDataCr:
       return c == '\r' ? void(state_ = State::kDataLf) : Fail("chunk longer than its size");
@@ -80,6 +74,22 @@ void ChunkDecoder::TakeByte(char c) {
     case State::kData:
     case State::kDone:
     case State::kFailed: return;
+  }
+}
+
+void ChunkDecoder::TakeExtensionByte(char c) {
+  if (c == '\r' && state_ == State::kExtension) {
+    state_ = State::kSizeLf;
+  } else if (!IsFieldTextByte(c)) {
+    Fail("control character in a chunk extension");
+  } else if (++extra_bytes_ > kMaxExtraBytes) {
+    Fail("chunk extensions too long");
+  } else if (state_ == State::kEscaped) {
+    state_ = State::kQuoted;
+  } else if (c == '"') {
+    state_ = state_ == State::kQuoted ? State::kExtension : State::kQuoted;
+  } else if (c == '\\' && state_ == State::kQuoted) {
+    state_ = State::kEscaped;
   }
 }
 

@@ -32,6 +32,8 @@ class ChunkDecoder {
     kSizeFirst,  // at least one digit must come
     kSize,
     kExtension,
+    kQuoted,     // a quoted string in an extension; a CR in it is an error
+    kEscaped,
     kSizeLf,
     kData,
     kDataCr,
@@ -44,6 +46,7 @@ class ChunkDecoder {
   static constexpr size_t kMaxExtraBytes = 16 << 10;
 
   void TakeByte(char c);
+  void TakeExtensionByte(char c);
   void EndSize();
   void EndLine();
   void Fail(const char* error);
