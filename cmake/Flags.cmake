@@ -34,3 +34,7 @@ if(BATON_SANITIZE)
     add_compile_definitions(BOOST_ASIO_DISABLE_FENCED_BLOCK)
   endif()
 endif()
+
+if(BATON_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # coverage that guides the fuzzer
+endif()

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 #include <set>
 
 #include "common/half.h"
@@ -49,11 +50,19 @@ const RoleNames& NamesOf(WeightRole role) {
 
 bool IsUsed(WeightRole role, const ModelConfig& c) {
   switch (role) {
-    case WeightRole::kHead: return !c.tied_embeddings;
-    case WeightRole::kQBias: case WeightRole::kKBias: case WeightRole::kVBias: return c.attention_bias;
-    case WeightRole::kOBias: return c.output_bias;
-    case WeightRole::kQNorm: case WeightRole::kKNorm: return c.qk_norm;
-    default: return true;
+    case WeightRole::kHead:
+      return !c.tied_embeddings;
+    case WeightRole::kQBias:
+    case WeightRole::kKBias:
+    case WeightRole::kVBias:
+      return c.attention_bias;
+    case WeightRole::kOBias:
+      return c.output_bias;
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+      return c.qk_norm;
+    default:
+      return true;
   }
 }
 
@@ -65,17 +74,34 @@ struct Shape {
 Shape ShapeOf(WeightRole role, const ModelConfig& c) {
   const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
   switch (role) {
-    case WeightRole::kEmbedding: case WeightRole::kHead: return {c.vocab, c.hidden};
-    case WeightRole::kOutputNorm: case WeightRole::kAttentionNorm: case WeightRole::kFfnNorm:
-    case WeightRole::kOBias: return {1, c.hidden};
-    case WeightRole::kQ: return {q, c.hidden};
-    case WeightRole::kK: case WeightRole::kV: return {kv, c.hidden};
-    case WeightRole::kO: return {c.hidden, q};
-    case WeightRole::kGate: case WeightRole::kUp: return {c.ffn, c.hidden};
-    case WeightRole::kDown: return {c.hidden, c.ffn};
-    case WeightRole::kQBias: return {1, q};
-    case WeightRole::kKBias: case WeightRole::kVBias: return {1, kv};
-    case WeightRole::kQNorm: case WeightRole::kKNorm: return {1, c.head_dim};
+    case WeightRole::kEmbedding:
+    case WeightRole::kHead:
+      return {c.vocab, c.hidden};
+    case WeightRole::kOutputNorm:
+    case WeightRole::kAttentionNorm:
+    case WeightRole::kFfnNorm:
+    case WeightRole::kOBias:
+      return {1, c.hidden};
+    case WeightRole::kQ:
+      return {q, c.hidden};
+    case WeightRole::kK:
+    case WeightRole::kV:
+      return {kv, c.hidden};
+    case WeightRole::kO:
+      return {c.hidden, q};
+    case WeightRole::kGate:
+    case WeightRole::kUp:
+      return {c.ffn, c.hidden};
+    case WeightRole::kDown:
+      return {c.hidden, c.ffn};
+    case WeightRole::kQBias:
+      return {1, q};
+    case WeightRole::kKBias:
+    case WeightRole::kVBias:
+      return {1, kv};
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+      return {1, c.head_dim};
   }
   return {0, 0};
 }
@@ -118,7 +144,8 @@ Result<WeightView> WeightView::FromGguf(GgufFile file, const ModelConfig& config
 Result<WeightView> WeightView::FromSafetensors(SafetensorsFiles files, const ModelConfig& config) {
   WeightView view(config);
   view.safetensors_ = std::move(files);
-  if (Status status = view.CheckNames(KeysOf(view.safetensors_->tensors())); !status.ok()) return status;
+  if (Status status = view.CheckNames(KeysOf(view.safetensors_->tensors())); !status.ok())
+    return status;
   return view;
 }
 
@@ -137,8 +164,8 @@ Status WeightView::CheckNames(const std::vector<std::string>& names) const {
     if (!name.starts_with(layer_prefix) || known.contains(name) || IsHarmless(name)) continue;
     return Error(Code::kUnsupported,
                  "tensor {} has no place in a {} model of {} layers as its config describes it; "
-                 "leaving it out would give wrong results", Quote(name), config_.architecture,
-                 config_.layers);
+                 "leaving it out would give wrong results",
+                 Quote(name), config_.architecture, config_.layers);
   }
   return Status::Ok();
 }
@@ -150,11 +177,12 @@ Result<StoredTensor> WeightView::Get(WeightRole role, int layer) const {
   auto tensor = gguf_ ? gguf_->Tensor(name) : safetensors_->Tensor(name);
   if (!tensor.ok()) return tensor.status();
   if (tensor->rows != want.rows || tensor->cols != want.cols) {
-    return Error(Code::kDataCorrupt,
-                 "tensor {} is [{}, {}], but the config asks for [{}, {}] (hidden {}, ffn {}, heads {} "
-                 "and {} for KV of {}, vocabulary {})", Quote(name), tensor->rows, tensor->cols,
-                 want.rows, want.cols, config_.hidden, config_.ffn, config_.heads, config_.kv_heads,
-                 config_.head_dim, config_.vocab);
+    return Error(
+        Code::kDataCorrupt,
+        "tensor {} is [{}, {}], but the config asks for [{}, {}] (hidden {}, ffn {}, heads {} "
+        "and {} for KV of {}, vocabulary {})",
+        Quote(name), tensor->rows, tensor->cols, want.rows, want.cols, config_.hidden, config_.ffn,
+        config_.heads, config_.kv_heads, config_.head_dim, config_.vocab);
   }
   return tensor;
 }
@@ -166,20 +194,26 @@ Result<WeightView> WeightView::MakeDummy(const ModelConfig& config) {
     const Shape shape = ShapeOf(id.role, config);
     most = std::max(most, shape.rows * shape.cols);
   }
-  constexpr int64_t kMostElements = int64_t{1} << 36;
+  constexpr int64_t kMostElements = int64_t{1} << 32;  // 8 GiB
   if (most > kMostElements) {
     return Error(Code::kInvalidArgument, "a weight of {} elements is too large to make up", most);
   }
   // Uniform in +-0.035: the spread (0.02) that models are commonly initialised with, so that
   // activations stay finite through any number of layers. A xorshift generator: 16 GB models must
   // not wait for their noise.
-  auto noise = std::make_shared<std::vector<uint16_t>>(most);
+  std::shared_ptr<std::vector<uint16_t>> noise;
+  try {
+    noise = std::make_shared<std::vector<uint16_t>>(most);
+  } catch (const std::bad_alloc&) {
+    return Error(Code::kResourceExhausted, "no memory for a dummy weight of {} elements", most);
+  }
   uint64_t state = 0x9e3779b97f4a7c15;
   for (uint16_t& value : *noise) {
     state ^= state << 13;
     state ^= state >> 7;
     state ^= state << 17;
-    value = ToBFloat16(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f * 0.035f).bits;
+    value =
+        ToBFloat16(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f * 0.035f).bits;
   }
   view.dummy_ = std::move(noise);
   return view;
