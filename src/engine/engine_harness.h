@@ -147,8 +147,12 @@ inline void ExpectAllReturned(Engine& engine) {
 // starts decode. Keeps its reservation until OnEnd.
 class PageCopier : public PrefillObserver {
  public:
-  PageCopier(Engine& prefill, Engine& decode, KvReservation reservation)
-      : prefill_(prefill), decode_(decode), reservation_(std::move(reservation)) {}
+  // `failed` is called when prefill ends without a token.
+  PageCopier(Engine& prefill, Engine& decode, KvReservation reservation, std::function<void()> failed)
+      : prefill_(prefill),
+        decode_(decode),
+        reservation_(std::move(reservation)),
+        failed_(std::move(failed)) {}
 
   void OnKvReady(int layer_begin, int layer_end, int token_begin, int token_end,
                  std::span<const PageId> pages) override {
@@ -171,8 +175,9 @@ class PageCopier : public PrefillObserver {
     hold_ = std::move(hold);
     finish = last.finish;
     if (!last.has_token) {
+      hold_.reset();
       reservation_ = KvReservation();
-      return;
+      return failed_();
     }
     EXPECT_EQ(ready_tokens, int64_t{prefill_.kv_layout().layers} * last.prompt_tokens);
     FirstToken first{.token = last.token, .cached_tokens = last.cached_tokens};
@@ -189,6 +194,7 @@ class PageCopier : public PrefillObserver {
   Engine& prefill_;
   Engine& decode_;
   KvReservation reservation_;
+  std::function<void()> failed_;
   std::shared_ptr<KvHold> hold_;
 };
 
@@ -204,7 +210,7 @@ inline Status SubmitPd(Engine& prefill, Engine& decode, Request request, TimePoi
       std::move(request), deadline,
       [&prefill, &decode, prefill_part, failed](Result<KvReservation> reservation) mutable {
         if (!reservation.ok()) return failed();
-        prefill_part.observer = std::make_shared<PageCopier>(prefill, decode, std::move(*reservation));
+        prefill_part.observer = std::make_shared<PageCopier>(prefill, decode, std::move(*reservation), failed);
         if (Status s = prefill.Submit(std::move(prefill_part)); !s.ok()) failed();
       });
 }

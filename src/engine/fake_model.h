@@ -58,6 +58,27 @@ class FakeModel : public model::Model {
     return model.logits_;
   }
 
+  // Writes what Forward would write for tokens [begin, end): a peer's transfer.
+  static void WriteKv(const kernels::KvPool& kv, std::span<const int32_t> tokens, int begin, int end,
+                      std::span<const PageId> pages) {
+    for (int position = begin; position < end; ++position) {
+      for (int layer = 0; layer < kLayers; ++layer) {
+        WriteToken(kv, tokens[static_cast<size_t>(position)], position, layer, pages);
+      }
+    }
+  }
+  // Whether `pages` hold the KV of `tokens`.
+  static bool HoldsKv(const kernels::KvPool& kv, std::span<const int32_t> tokens,
+                      std::span<const PageId> pages) {
+    for (size_t position = 0; position < tokens.size(); ++position) {
+      for (int layer = 0; layer < kLayers; ++layer) {
+        const int at = static_cast<int>(position);
+        if (ReadToken(kv, at, layer, pages) != KeyOf(tokens[position], at, layer)) return false;
+      }
+    }
+    return true;
+  }
+
   std::function<void(const model::ForwardInput&)> on_forward;  // engine thread
 
  private:
@@ -70,36 +91,45 @@ class FakeModel : public model::Model {
     return Mix(Mix(static_cast<uint64_t>(token), static_cast<uint64_t>(position)), static_cast<uint64_t>(layer));
   }
 
+  static void WriteToken(const kernels::KvPool& kv, int32_t token, int position, int layer,
+                         std::span<const PageId> pages) {
+    const PageId page = pages[static_cast<size_t>(position / kv.layout.page_tokens)];
+    const uint64_t key = KeyOf(token, position, layer);
+    const uint64_t value = ~key;
+    const size_t offset = static_cast<size_t>(position % kv.layout.page_tokens) * sizeof(key);
+    std::memcpy(kv.Keys(page, layer) + offset, &key, sizeof(key));
+    std::memcpy(kv.Values(page, layer) + offset, &value, sizeof(value));
+  }
+
+  // The key, or something that no token has when keys and values disagree.
+  static uint64_t ReadToken(const kernels::KvPool& kv, int position, int layer,
+                            std::span<const PageId> pages) {
+    const PageId page = pages[static_cast<size_t>(position / kv.layout.page_tokens)];
+    const size_t offset = static_cast<size_t>(position % kv.layout.page_tokens) * sizeof(uint64_t);
+    uint64_t key, value;
+    std::memcpy(&key, kv.Keys(page, layer) + offset, sizeof(key));
+    std::memcpy(&value, kv.Values(page, layer) + offset, sizeof(value));
+    return value == ~key ? key : 0xDEAD;
+  }
+
   static void Write(const model::ForwardInput& input, const kernels::SequenceSlice& slice,
                     const kernels::KvPool& kv, int layer) {
-    const int page_tokens = kv.layout.page_tokens;
     for (int i = 0; i < slice.q_len; ++i) {
       const size_t row = static_cast<size_t>(slice.q_begin + i);
       const int position = slice.kv_len - slice.q_len + i;
       if (input.positions[row] != position) std::abort();
-      const PageId page = slice.pages[static_cast<size_t>(position / page_tokens)];
-      const uint64_t key = KeyOf(input.tokens[row], position, layer);
-      const size_t offset = static_cast<size_t>(position % page_tokens) * sizeof(key);
-      std::memcpy(kv.Keys(page, layer) + offset, &key, sizeof(key));
-      const uint64_t value = ~key;
-      std::memcpy(kv.Values(page, layer) + offset, &value, sizeof(value));
+      WriteToken(kv, input.tokens[row], position, layer, slice.pages);
     }
   }
 
   static uint64_t HashOf(const model::ForwardInput& input, int32_t row, const kernels::KvPool& kv) {
-    const int page_tokens = kv.layout.page_tokens;
     for (const kernels::SequenceSlice& slice : input.slices) {
       if (row < slice.q_begin || row >= slice.q_begin + slice.q_len) continue;
       const int last = slice.kv_len - slice.q_len + row - slice.q_begin;
       uint64_t hash = kSeed;
       for (int position = 0; position <= last; ++position) {
-        const PageId page = slice.pages[static_cast<size_t>(position / page_tokens)];
-        const size_t offset = static_cast<size_t>(position % page_tokens) * sizeof(uint64_t);
         for (int layer = 0; layer < kLayers; ++layer) {
-          uint64_t key, value;
-          std::memcpy(&key, kv.Keys(page, layer) + offset, sizeof(key));
-          std::memcpy(&value, kv.Values(page, layer) + offset, sizeof(value));
-          hash = Mix(hash, value == ~key ? key : 0xDEAD);
+          hash = Mix(hash, ReadToken(kv, position, layer, slice.pages));
         }
       }
       return hash;

@@ -152,6 +152,7 @@ class Scheduler {
   void SecureDecodePages();
   bool HasNextPage(const Sequence& sequence) const;
   void SecureNextPage(Sequence& sequence);
+  void FailForSize(Sequence& sequence);
   Sequence* PickVictim() const;
   void Retract(Sequence& sequence);
   void PlanDecodes();

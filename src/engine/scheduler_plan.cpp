@@ -59,6 +59,7 @@ void Scheduler::SecureDecodePages() {
 // Gets the page of the next token, retracting others (or this one) as needed. Without success the
 // sequence is retracted, failed, or pauses.
 void Scheduler::SecureNextPage(Sequence& sequence) {
+  if (PagesFor(sequence.length()) > pool_.total()) return FailForSize(sequence);
   while (!Allocate(1, PageOwner::kSequence, sequence.pages)) {
     Sequence* const victim = PickVictim();
     if (victim == nullptr) {
@@ -66,16 +67,19 @@ void Scheduler::SecureNextPage(Sequence& sequence) {
           reserved_ > 0 || !holds_.empty() ||
           std::ranges::any_of(active_, [](const Sequence* s) { return s->prefill_only(); });
       if (pages_come_back) return;
-      End(sequence, Finish::kFailed,
-          Error(Code::kResourceExhausted,
-                "the KV pool of {} tokens is full with this request alone ({} prompt and {} output "
-                "tokens); enlarge the pool or lower max_new_tokens",
-                pool_.total() * options_.page_tokens, sequence.prompt_tokens, sequence.outputs()));
-      return;
+      return FailForSize(sequence);
     }
     Retract(*victim);
     if (victim == &sequence) return;
   }
+}
+
+void Scheduler::FailForSize(Sequence& sequence) {
+  End(sequence, Finish::kFailed,
+      Error(Code::kResourceExhausted,
+            "the KV pool of {} tokens is full with this request alone ({} prompt and {} output "
+            "tokens); enlarge the pool or lower max_new_tokens",
+            pool_.total() * options_.page_tokens, sequence.prompt_tokens, sequence.outputs()));
 }
 
 Sequence* Scheduler::PickVictim() const {
@@ -257,6 +261,11 @@ void Scheduler::Admit(TimePoint now) {
   while (!retracted_.empty() || !queue_.empty()) {
     std::deque<Sequence*>& from = retracted_.empty() ? queue_ : retracted_;
     Sequence& sequence = *from.front();
+    // Sharing every page with others, it came to need more than there are.
+    if (PagesFor(sequence.length()) > pool_.total()) {
+      FailForSize(sequence);
+      continue;
+    }
     if (sequence.state == Sequence::State::kReserving) {
       if (!TakePromptPages(sequence, PageOwner::kReservation)) return;
       from.pop_front();
