@@ -3,6 +3,7 @@
 
 #include "tokenizer/jinja_error.h"
 #include "tokenizer/jinja_eval.h"
+#include "tokenizer/jinja_globals.h"
 #include "tokenizer/jinja_methods.h"
 #include "tokenizer/jinja_ops.h"
 #include "tokenizer/jinja_unicode.h"
@@ -38,6 +39,13 @@ std::optional<Value> Subscript(const Value& object, const Value& key) {
   return Value::MakeString(text.substr(offset, CodePointSize(text, offset)));
 }
 
+// `dict` is a type in Python: dict.fromkeys is its class method, and subscripting it with anything
+// gives a generic alias that makes dicts too (GigaChat's template calls dict.from_keys(pairs)).
+std::optional<Value> FunctionAttribute(const Value& function, std::string_view name) {
+  if (function.function().name != "dict") return std::nullopt;
+  return name == "fromkeys" ? Value(&DictFromKeys()) : function;
+}
+
 // getattr(object, name) of Python behind the sandbox; nullopt where that raises AttributeError.
 std::optional<Value> Attribute(const Value& object, const Value& name) {
   const std::string& text = name.text();
@@ -50,6 +58,7 @@ std::optional<Value> Attribute(const Value& object, const Value& name) {
     }
     case Kind::kLoop: return object.loop().Attribute(text);
     case Kind::kMacro: return object.macro().Attribute(text);
+    case Kind::kFunction: return FunctionAttribute(object, text);
     default: return FindMethod(object, text);
   }
 }
@@ -129,18 +138,9 @@ SliceRange ResolveSlice(int64_t size, std::optional<int64_t> start, std::optiona
 Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.IsUndefined()) object.FailUndefined();
   const bool sliceable = object.IsString() || object.Is(Kind::kRange) || object.IsPlainSequence();
-  // Jinja2 turns the TypeError of an impossible subscript into undefined.
-  if (!sliceable) {
-    return Value::UndefinedBecause(fmt::format("'{}' object cannot be sliced", TypeName(object)));
-  }
-  std::optional<int64_t> parts[3];
-  try {
-    parts[0] = SlicePart(start);
-    parts[1] = SlicePart(stop);
-    parts[2] = SlicePart(step);
-  } catch (const TemplateError& e) {
-    return Value::UndefinedBecause(e.message);
-  }
+  if (object.Is(Kind::kDict)) Throw(ErrorKind::kType, "unhashable type: 'slice'");
+  if (!sliceable) Throw(ErrorKind::kType, "'{}' object is not subscriptable", TypeName(object));
+  const std::optional<int64_t> parts[] = {SlicePart(start), SlicePart(stop), SlicePart(step)};
   const SliceRange range = ResolveSlice(Length(object), parts[0], parts[1], parts[2]);
   if (object.IsString()) {
     return Value::MakeString(SliceText(object.string(), range), object.string().markup);
