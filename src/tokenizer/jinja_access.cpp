@@ -56,7 +56,10 @@ std::optional<Value> Attribute(const Value& object, const Value& name) {
       if (text.starts_with('_')) return Value::UndefinedAttribute(object, text, true);
       return *found;
     }
-    case Kind::kLoop: return object.loop().Attribute(text);
+    case Kind::kLoop: {
+      std::optional<Value> found = object.loop().Attribute(text);
+      return found ? found : FindMethod(object, text);
+    }
     case Kind::kMacro: return object.macro().Attribute(text);
     case Kind::kFunction: return FunctionAttribute(object, text);
     default: return FindMethod(object, text);
@@ -132,7 +135,7 @@ SliceRange ResolveSlice(int64_t size, std::optional<int64_t> start, std::optiona
   const int64_t last = clamp(stop, step < 0 ? lowest : highest);
   const int64_t distance = step < 0 ? first - last : last - first;
   const int64_t stride = step < 0 ? -step : step;
-  return {first, step, distance <= 0 ? 0 : (distance - 1) / stride + 1};
+  return {first, last, step, distance <= 0 ? 0 : (distance - 1) / stride + 1};
 }
 
 Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step) {
@@ -147,13 +150,11 @@ Value GetSlice(const Value& object, const Value& start, const Value& stop, const
   }
   if (object.Is(Kind::kRange)) {
     const RangeObject& r = object.range();
-    int64_t step_product = 1;
-    if (range.count == 0) return Value(RangeObject{0, 0, 1, 0});
-    if (range.count > 1 && __builtin_mul_overflow(r.step, range.step, &step_product)) {
+    int64_t new_step;
+    if (__builtin_mul_overflow(r.step, range.step, &new_step)) {
       Throw(ErrorKind::kOverflow, "the step of a range does not fit in a 64-bit integer");
     }
-    const int64_t stop = r.At(range.start + range.count * range.step);
-    return Value(RangeObject{r.At(range.start), stop, step_product, range.count});
+    return Value(RangeObject{r.At(range.start), r.At(range.stop), new_step, range.count});
   }
   std::vector<Value> items;
   items.reserve(static_cast<size_t>(range.count));

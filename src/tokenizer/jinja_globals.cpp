@@ -40,6 +40,7 @@ DictBuilder CollectDict(std::string_view function, const CallArgs& args) {
   }
   if (!args.positional.empty()) {
     const Value& source = args.positional[0];
+    if (source.IsUndefined()) source.FailUndefined();
     if (source.Is(Kind::kDict)) {
       for (const auto& [key, value] : source.dict().items) dict.Set(key, value);
     } else {
