@@ -3,6 +3,7 @@
 
 #include "tokenizer/jinja_error.h"
 #include "tokenizer/jinja_eval.h"
+#include "tokenizer/jinja_globals.h"
 #include "tokenizer/jinja_methods.h"
 #include "tokenizer/jinja_ops.h"
 #include "tokenizer/jinja_unicode.h"
@@ -38,6 +39,13 @@ std::optional<Value> Subscript(const Value& object, const Value& key) {
   return Value::MakeString(text.substr(offset, CodePointSize(text, offset)));
 }
 
+// `dict` is a type in Python: dict.fromkeys is its class method, and subscripting it with anything
+// gives a generic alias that makes dicts too (GigaChat's template calls dict.from_keys(pairs)).
+std::optional<Value> FunctionAttribute(const Value& function, std::string_view name) {
+  if (function.function().name != "dict") return std::nullopt;
+  return name == "fromkeys" ? Value(&DictFromKeys()) : function;
+}
+
 // getattr(object, name) of Python behind the sandbox; nullopt where that raises AttributeError.
 std::optional<Value> Attribute(const Value& object, const Value& name) {
   const std::string& text = name.text();
@@ -48,8 +56,12 @@ std::optional<Value> Attribute(const Value& object, const Value& name) {
       if (text.starts_with('_')) return Value::UndefinedAttribute(object, text, true);
       return *found;
     }
-    case Kind::kLoop: return object.loop().Attribute(text);
+    case Kind::kLoop: {
+      std::optional<Value> found = object.loop().Attribute(text);
+      return found ? found : FindMethod(object, text);
+    }
     case Kind::kMacro: return object.macro().Attribute(text);
+    case Kind::kFunction: return FunctionAttribute(object, text);
     default: return FindMethod(object, text);
   }
 }
@@ -123,37 +135,26 @@ SliceRange ResolveSlice(int64_t size, std::optional<int64_t> start, std::optiona
   const int64_t last = clamp(stop, step < 0 ? lowest : highest);
   const int64_t distance = step < 0 ? first - last : last - first;
   const int64_t stride = step < 0 ? -step : step;
-  return {first, step, distance <= 0 ? 0 : (distance - 1) / stride + 1};
+  return {first, last, step, distance <= 0 ? 0 : (distance - 1) / stride + 1};
 }
 
 Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.IsUndefined()) object.FailUndefined();
   const bool sliceable = object.IsString() || object.Is(Kind::kRange) || object.IsPlainSequence();
-  // Jinja2 turns the TypeError of an impossible subscript into undefined.
-  if (!sliceable) {
-    return Value::UndefinedBecause(fmt::format("'{}' object cannot be sliced", TypeName(object)));
-  }
-  std::optional<int64_t> parts[3];
-  try {
-    parts[0] = SlicePart(start);
-    parts[1] = SlicePart(stop);
-    parts[2] = SlicePart(step);
-  } catch (const TemplateError& e) {
-    return Value::UndefinedBecause(e.message);
-  }
+  if (object.Is(Kind::kDict)) Throw(ErrorKind::kType, "unhashable type: 'slice'");
+  if (!sliceable) Throw(ErrorKind::kType, "'{}' object is not subscriptable", TypeName(object));
+  const std::optional<int64_t> parts[] = {SlicePart(start), SlicePart(stop), SlicePart(step)};
   const SliceRange range = ResolveSlice(Length(object), parts[0], parts[1], parts[2]);
   if (object.IsString()) {
     return Value::MakeString(SliceText(object.string(), range), object.string().markup);
   }
   if (object.Is(Kind::kRange)) {
     const RangeObject& r = object.range();
-    int64_t step_product = 1;
-    if (range.count == 0) return Value(RangeObject{0, 0, 1, 0});
-    if (range.count > 1 && __builtin_mul_overflow(r.step, range.step, &step_product)) {
+    int64_t new_step;
+    if (__builtin_mul_overflow(r.step, range.step, &new_step)) {
       Throw(ErrorKind::kOverflow, "the step of a range does not fit in a 64-bit integer");
     }
-    const int64_t stop = r.At(range.start + range.count * range.step);
-    return Value(RangeObject{r.At(range.start), stop, step_product, range.count});
+    return Value(RangeObject{r.At(range.start), r.At(range.stop), new_step, range.count});
   }
   std::vector<Value> items;
   items.reserve(static_cast<size_t>(range.count));

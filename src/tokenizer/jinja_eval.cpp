@@ -19,6 +19,14 @@ Symbol FindSymbol(const Template& parsed, const std::string& name) {
   return found == parsed.symbols.end() ? -1 : found->second;
 }
 
+// What a loop with a filter hands on: its targets, so that "k, v" items arrive as tuples.
+Value Reassemble(const Expr& target, const Scope& scope) {
+  if (target.kind == ExprKind::kName) return *scope.Find(target.symbol);
+  std::vector<Value> items;
+  for (const ExprPtr& item : target.items) items.push_back(Reassemble(*item, scope));
+  return Value::MakeTuple(std::move(items));
+}
+
 }  // namespace
 
 const Value* Scope::Find(Symbol symbol) const {
@@ -214,7 +222,9 @@ std::shared_ptr<LoopObject> Interpreter::MakeLoop(const Stmt& stmt, const Value&
       while (items->Next(item)) {
         ScopeGuard inner(this, &scope, {});
         Assign(*stmt.target, *item, *inner);
-        if (Truthy(Eval(*stmt.filter, *inner))) return true;
+        if (!Truthy(Eval(*stmt.filter, *inner))) continue;
+        *item = Reassemble(*stmt.target, *inner);
+        return true;
       }
       return false;
     };

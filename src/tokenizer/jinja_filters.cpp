@@ -25,7 +25,7 @@ Value Absolute(Interpreter&, const Value& value, const CallArgs& args) {
 Value Attr(Interpreter&, const Value& value, const CallArgs& args) {
   const BoundArgs bound("attr", args, {"name"}, 1);
   if (!bound[0].IsString()) return Value::UndefinedBecause("attribute name must be string");
-  if (value.IsUndefined()) return Value::UndefinedAttribute(value, bound.Text(0));
+  if (value.IsUndefined()) value.FailUndefined();
   if (value.Is(Kind::kDict) || value.IsString() || value.Is(Kind::kList)) {
     if (std::optional<Value> method = FindMethod(value, bound.Text(0))) return *std::move(method);
     return Value::UndefinedAttribute(value, bound.Text(0));

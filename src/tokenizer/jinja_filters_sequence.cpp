@@ -186,7 +186,8 @@ Value Unique(Interpreter&, const Value& value, const CallArgs& args) {
     seen.SetDefault(ignore_case ? IgnoreCase(key) : key, item);
   }
   std::vector<Value> out;
-  for (const auto& [key, item] : seen.Build().dict().items) out.push_back(item);
+  const Value unique = seen.Build();
+  for (const auto& [key, item] : unique.dict().items) out.push_back(item);
   return ListGenerator(std::move(out));
 }
 

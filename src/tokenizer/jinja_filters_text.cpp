@@ -56,6 +56,11 @@ std::string TitleWords(std::string_view text) {
   return out;
 }
 
+Value Title(Interpreter&, const Value& value, const CallArgs& args) {
+  BoundArgs("title", args, {});
+  return Value::MakeString(TitleWords(Soft(value).text));
+}
+
 Value Trim(Interpreter&, const Value& value, const CallArgs& args) {
   const BoundArgs bound("trim", args, {"chars"});
   const Soft soft(value);
@@ -284,7 +289,11 @@ std::vector<std::u32string> WrapLine(const std::u32string& line, size_t width, b
     }
     if (!chunks.empty() && chunks.back().size() > width) {
       if (break_long) {
-        const size_t room = std::max<size_t>(width - current.size(), width == 0 ? 1 : 0);
+        size_t room = width - current.size();
+        const size_t hyphen = room > 0 ? chunks.back().rfind(U'-', room - 1) : std::u32string::npos;
+        const bool cut = hyphens && hyphen != std::u32string::npos && hyphen > 0 &&
+                         chunks.back().find_first_not_of(U'-') < hyphen;
+        if (cut) room = hyphen + 1;
         parts.push_back(chunks.back().substr(0, room));
         chunks.back().erase(0, room);
       } else if (parts.empty()) {
@@ -330,7 +339,7 @@ Value WordWrap(Interpreter&, const Value& value, const CallArgs& args) {
 constexpr Filter kTextFilters[] = {
     {"capitalize", Convert<Capitalize>}, {"center", Center},       {"format", Format},
     {"indent", Indent},                  {"lower", Convert<ToLower>}, {"replace", Replace},
-    {"striptags", StripTags},            {"title", Convert<TitleWords>}, {"trim", Trim},
+    {"striptags", StripTags},            {"title", Title}, {"trim", Trim},
     {"truncate", Truncate},              {"upper", Convert<ToUpper>}, {"urlencode", UrlEncode},
     {"wordcount", WordCount},            {"wordwrap", WordWrap},   {"xmlattr", XmlAttr}};
 

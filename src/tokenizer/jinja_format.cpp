@@ -348,8 +348,10 @@ class PercentFormatter {
         CheckStringSize(out.size());
       }
     }
-    const bool used_up = next_ >= Given() || arguments_.Is(Kind::kDict);
-    if (!used_up) Throw(ErrorKind::kType, "not all arguments converted during string formatting");
+    // Whatever can be subscripted counts as a mapping, which need not be used up.
+    const bool mapping = arguments_.Is(Kind::kDict) || arguments_.Is(Kind::kRange) ||
+                         arguments_.IsUndefined() || arguments_.IsSequence(SequenceKind::kList);
+    if (next_ < Given() && !mapping) Throw(ErrorKind::kType, "not all arguments converted during string formatting");
     return out;
   }
 

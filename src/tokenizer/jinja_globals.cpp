@@ -40,6 +40,7 @@ DictBuilder CollectDict(std::string_view function, const CallArgs& args) {
   }
   if (!args.positional.empty()) {
     const Value& source = args.positional[0];
+    if (source.IsUndefined()) source.FailUndefined();
     if (source.Is(Kind::kDict)) {
       for (const auto& [key, value] : source.dict().items) dict.Set(key, value);
     } else {
@@ -59,6 +60,14 @@ DictBuilder CollectDict(std::string_view function, const CallArgs& args) {
 }
 
 Value Dict(Interpreter&, const CallArgs& args) { return CollectDict("dict", args).Build(); }
+
+Value FromKeys(Interpreter&, const CallArgs& args) {
+  const BoundArgs bound("fromkeys", args, {"", ""}, 1);
+  DictBuilder dict;
+  Iterator it(bound[0]);
+  for (Value key; it.Next(&key);) dict.Set(key, bound.Has(1) ? bound[1] : Value::MakeNone());
+  return dict.Build();
+}
 
 Value Namespace(Interpreter& interpreter, const CallArgs& args) {
   const Value items = CollectDict("namespace", args).Build();
@@ -115,8 +124,12 @@ constexpr Function kGlobals[] = {{"range", Range},
                                  {"raise_exception", RaiseException},
                                  {"strftime_now", StrftimeNow}};
 
+constexpr Function kDictFromKeys = {"fromkeys", FromKeys};
+
 }  // namespace
 
 std::span<const Function> Globals() { return kGlobals; }
+
+const Function& DictFromKeys() { return kDictFromKeys; }
 
 }  // namespace baton::tokenizer::jinja

@@ -10,4 +10,7 @@ namespace baton::tokenizer::jinja {
 
 std::span<const Function> Globals();
 
+// dict.fromkeys(keys, value=None)
+const Function& DictFromKeys();
+
 }  // namespace baton::tokenizer::jinja

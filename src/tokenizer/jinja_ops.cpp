@@ -314,6 +314,7 @@ bool Contains(const Value& container, const Value& item) {
   if (container.Is(Kind::kDict)) return container.dict().Find(item) != nullptr;
   if (container.Is(Kind::kList)) {
     const auto& items = container.list().items;
+    if (container.IsSequence(SequenceKind::kKeys)) CheckHashable(item);
     ChargeWork(items.size() * 8);
     return std::any_of(items.begin(), items.end(),
                        [&item](const Value& v) { return Equal(v, item); });

@@ -30,9 +30,9 @@ Value GetAttribute(const Value& object, const Value& name);
 Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step);
 // Python's index: an int or bool, else kType.
 int64_t ToIndex(const Value& value);
-// Python's slice.indices for a sequence of `size`: first index and number of items.
+// Python's slice.indices for a sequence of `size`, and the number of items.
 struct SliceRange {
-  int64_t start, step, count;
+  int64_t start, stop, step, count;
 };
 SliceRange ResolveSlice(int64_t size, std::optional<int64_t> start, std::optional<int64_t> stop,
                         std::optional<int64_t> step);

@@ -2,7 +2,6 @@
 #include <unordered_map>
 
 #include "tokenizer/jinja_args.h"
-#include "tokenizer/jinja_error.h"
 #include "tokenizer/jinja_filters.h"
 #include "tokenizer/jinja_methods.h"
 #include "tokenizer/jinja_ops.h"
@@ -90,8 +89,14 @@ bool IsString(const Value& v) { return v.IsString(); }
 bool IsMapping(const Value& v) { return v.Is(Kind::kDict); }
 bool IsIterable(const Value& v) { return Iterator::CanIterate(v) || v.Is(Kind::kLoop); }
 bool IsEscaped(const Value& v) { return v.IsString() && v.string().markup; }
-bool IsFilter(const Value& v) { return v.IsString() && FindFilter(v.text()); }
-bool IsTest(const Value& v) { return v.IsString() && FindTest(v.text()); }
+bool IsFilter(const Value& v) {
+  CheckHashable(v);
+  return v.IsString() && FindFilter(v.text());
+}
+bool IsTest(const Value& v) {
+  CheckHashable(v);
+  return v.IsString() && FindTest(v.text());
+}
 
 constexpr Test kTests[] = {
     {"!=", Binary<Comparison::kNe>},      {"<", Binary<Comparison::kLt>},

@@ -137,7 +137,7 @@ std::vector<std::string_view> SplitWords(std::string_view text, int64_t limit) {
   std::vector<std::string_view> parts;
   for (text = StripLeft(text); !text.empty(); text = StripLeft(text)) {
     if (limit == 0) {
-      parts.push_back(StripRight(text));
+      parts.push_back(text);
       break;
     }
     size_t end = 0;
@@ -157,7 +157,7 @@ std::vector<std::string_view> SplitWordsFromRight(std::string_view text, int64_t
   std::vector<std::string_view> parts;
   for (text = StripRight(text); !text.empty(); text = StripRight(text)) {
     if (limit == 0) {
-      parts.push_back(StripLeft(text));
+      parts.push_back(text);
       break;
     }
     size_t start = text.size();

@@ -28,6 +28,8 @@ int DepthOf(const DictItems& items) {
   return CheckDepth(depth + 1);
 }
 
+}  // namespace
+
 void CheckHashable(const Value& key) {
   if (key.Is(Kind::kDict) || key.IsSequence(SequenceKind::kList)) {
     Throw(ErrorKind::kType, "unhashable type: '{}'", TypeName(key));
@@ -37,8 +39,6 @@ void CheckHashable(const Value& key) {
     for (const Value& item : key.list().items) CheckHashable(item);
   }
 }
-
-}  // namespace
 
 StringObject::StringObject(std::string t, bool m)
     : text(std::move(t)),

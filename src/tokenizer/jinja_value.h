@@ -215,6 +215,9 @@ struct NamespaceObject {
 // Python's type(value).__name__: "str", "dict", "NoneType" ...
 std::string_view TypeName(const Value& value);
 
+// Throws kType for lists, dicts and tuples that hold them: no keys of dicts.
+void CheckHashable(const Value& key);
+
 // Walks what Python's iter() would give; keeps its source alive.
 class Iterator {
  public:
