@@ -88,6 +88,7 @@ TEST(Routes, InformationComesFromWorkers) {
   }
   EXPECT_EQ(fleet.Get("/health_generate").status, 200);
   EXPECT_EQ(fleet.Post("/flush_cache", "").status, 200);
+  EXPECT_NE(fleet.Get("/engine_metrics").body.find("up{worker_addr=\"" + fleet.decode[0]->url() + "\"} 1"), std::string::npos);
   const auto loads = json::Parse(fleet.Get("/get_loads").body);
   EXPECT_EQ(loads->at("workers").as_array().size(), 2u);
   EXPECT_EQ(loads->at("workers").as_array()[0].at("load").as_int64(), 11);

@@ -137,6 +137,7 @@ class FakeWorker {
     json_route("/flush_cache", "ok");
     json_route("/get_load", R"([{"dp_rank":0,"num_tokens":5},{"dp_rank":1,"num_tokens":6}])");
     json_route("/health_generate", "");
+    json_route("/metrics", "up 1\n");
     const Status started = server_->Start();
     EXPECT_TRUE(started.ok()) << started.ToString();
     port_ = server_->port();
