@@ -162,14 +162,31 @@ void Attempt::AbortAll() {
 }
 
 void Attempt::OnWorkerDown(Call& call) {
-  if (call.aborted || call.phase == Phase::kDone || call.phase == Phase::kFailed) return;
-  if (Now() - call.progress < kFreshProgress) return;
+  if (over_ || call.aborted || call.phase == Phase::kDone || call.phase == Phase::kFailed) return;
+  // Bytes that came just now speak against the health checks: look again when they have dried up.
+  if (call.phase == Phase::kHead && Now() - call.progress < kFreshProgress) {
+    LookAgain(call);
+    return;
+  }
   SideFailure failure;
   failure.kind = FailureKind::kConnection;
   failure.message = "it stopped answering health checks";
   const Phase phase = call.phase;
   Fail(call, std::move(failure));
   if (phase == Phase::kHead && call.stream) call.stream->Cancel();
+}
+
+void Attempt::LookAgain(Call& call) {
+  asio::co_spawn(
+      exchange_->executor(),
+      [](std::weak_ptr<Attempt> weak, Call* which, asio::any_io_executor executor) -> asio::awaitable<void> {
+        asio::steady_timer timer(executor, kFreshProgress);
+        co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+        const Self self = weak.lock();
+        if (!self || !which->lease) co_return;
+        if (!self->services_->registry->IsHealthy(which->lease.worker_ptr())) self->OnWorkerDown(*which);
+      }(weak_from_this(), &call, exchange_->executor()),
+      asio::detached);
 }
 
 asio::awaitable<void> Attempt::AwaitDecodeHead(TimePoint deadline) {
@@ -233,14 +250,18 @@ asio::awaitable<AttemptResult> Attempt::Answer(const RequestPlan& plan, http::Re
     if (stream) co_return co_await AnswerStream(plan, responder);
     co_return co_await AnswerWhole(plan, responder);
   }
-  if (!failed()) {
-    decode_.failure.kind = FailureKind::kTimeout;
-    decode_.failure.message =
-        prefill_.phase == Phase::kRunning
-            ? fmt::format("nor did prefill worker {}", prefill_.lease.worker().url())
-            : std::string("the request's deadline is over");
-  }
+  const auto late = [](const SideFailure& f) { return !f || f.kind == FailureKind::kTimeout; };
+  if (late(prefill_.failure) && late(decode_.failure)) NoteTimeout();
   co_return co_await GiveUp();
+}
+
+// The deadline passed before decode's head. Nobody can tell who was waiting for whom: the message
+// names everyone who was silent, and nobody is charged.
+void Attempt::NoteTimeout() {
+  decode_.failure.kind = FailureKind::kTimeout;
+  decode_.failure.message = "the request's deadline is over";
+  const bool silent = prefill_.phase == Phase::kRunning || prefill_.failure;
+  if (silent) decode_.failure.message = fmt::format("nor did prefill worker {}", prefill_.lease.worker().url());
 }
 
 http::Headers Attempt::AnswerHeaders(const RequestPlan& plan) const {
@@ -453,8 +474,7 @@ asio::awaitable<AttemptResult> Attempt::GiveUp() {
   over_ = true;
   // A broken connection is the root cause when both failed; then the side that failed alone.
   const bool prefill_first =
-      prefill_.failure && (!decode_.failure || prefill_.failure.kind == FailureKind::kConnection ||
-                           decode_.failure.kind == FailureKind::kTimeout);
+      prefill_.failure && (!decode_.failure || prefill_.failure.kind == FailureKind::kConnection);
   Call& cause = prefill_first ? prefill_ : decode_;
   Call& twin = prefill_first ? decode_ : prefill_;
   const std::string url = cause.lease ? cause.lease.worker().url() : std::string("(gone)");

@@ -86,6 +86,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   void Abort(Call& call);
   void AbortAll();
   void OnWorkerDown(Call& call);
+  void LookAgain(Call& call);
   bool PrefillStillMatters() const;
   // Prefill goes on in the background for a while after the answer is complete.
   void LeavePrefill();
@@ -105,6 +106,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   bool failed() const { return prefill_.failure || decode_.failure; }
   // The end of an attempt that sent nothing: blames, gives the workers back, explains.
   asio::awaitable<AttemptResult> GiveUp();
+  void NoteTimeout();
   AttemptResult ClientGone();
   // Charges each side for its own failure only; returns the workers to be avoided.
   std::vector<WorkerPtr> Blame();

@@ -1,6 +1,8 @@
 #include "router/breaker.h"
 
+#include <algorithm>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -142,7 +144,9 @@ TEST(Breaker, RandomHistoriesKeepTheInvariants) {
       }
       epoch = d.breaker.epoch();
       half_open_running = static_cast<size_t>(std::count(running.begin(), running.end(), epoch));
-      if (d.breaker.state() == State::kHalfOpen) ASSERT_LE(half_open_running, 2u) << seed;
+      if (d.breaker.state() == State::kHalfOpen) {
+        ASSERT_LE(half_open_running, 2u) << seed;
+      }
       ASSERT_LT(d.breaker.consecutive_failures(), 3) << seed;
     }
     for (uint64_t admitted : running) d.breaker.Settle(Outcome::kNone, admitted, d.now);

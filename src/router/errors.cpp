@@ -2,6 +2,7 @@
 
 #include "common/json.h"
 #include "http/sse.h"
+#include "router/json_scan.h"
 
 namespace baton::router {
 namespace {
@@ -48,6 +49,12 @@ http::Response ToResponse(const RouterError& error) {
 }
 
 std::string ToSseEvent(const RouterError& error) { return http::SseEvent(MakeBody(error)); }
+
+bool IsErrorEvent(std::string_view payload) {
+  const size_t brace = SkipJsonSpace(payload);
+  if (brace >= payload.size() || payload[brace] != '{') return false;
+  return payload.substr(SkipJsonSpace(payload, brace + 1)).starts_with("\"error\"");
+}
 
 WorkerErrorText ReadWorkerError(std::string_view body) {
   WorkerErrorText out;

@@ -23,6 +23,9 @@ http::Response ToResponse(const RouterError& error);
 // One SSE event without line breaks inside.
 std::string ToSseEvent(const RouterError& error);
 
+// An event of the form {"error":...}, told by its first bytes.
+bool IsErrorEvent(std::string_view payload);
+
 // What a worker's error body says, whatever its shape; "" when it says nothing readable.
 struct WorkerErrorText {
   std::string message;

@@ -6,6 +6,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "router/engine_metrics.h"
 #include "router/errors.h"
 #include "router/exchange.h"
 #include "router/routes.h"
@@ -192,6 +193,18 @@ asio::awaitable<http::Response> GetLoads(std::shared_ptr<Services> services, htt
   co_return JsonResponse(200, json::serialize(json::object{{"workers", std::move(workers)}}));
 }
 
+asio::awaitable<http::Response> EngineMetrics(std::shared_ptr<Services> services, http::Request&) {
+  const auto answers = co_await AskAll(services, services->registry->List(), "GET", "/metrics", kAskTime);
+  std::vector<std::pair<std::string, std::string>> texts;
+  for (const Answer& answer : answers) {
+    if (answer.good()) texts.emplace_back(answer.view.worker->url(), answer.response->body);
+  }
+  http::Response response;
+  response.headers.Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+  response.body = MergeMetrics(texts);
+  co_return response;
+}
+
 }  // namespace
 
 void InstallFanOut(std::shared_ptr<Services> services, http::Server& server) {
@@ -206,6 +219,7 @@ void InstallFanOut(std::shared_ptr<Services> services, http::Server& server) {
   AddRoute(services, server, "GET", "/flush_cache", FlushCache);
   AddRoute(services, server, "POST", "/flush_cache", FlushCache);
   AddRoute(services, server, "GET", "/get_loads", GetLoads);
+  AddRoute(services, server, "GET", "/engine_metrics", EngineMetrics);
 }
 
 }  // namespace baton::router

@@ -181,6 +181,11 @@ PoolCounts Registry::Counts(Role role) const {
   return counts;
 }
 
+bool Registry::IsHealthy(const WorkerPtr& worker) const {
+  std::lock_guard lock(mutex_);
+  return worker->health_.healthy();
+}
+
 bool Registry::Ready() const {
   if (!options_.pd_disaggregation) return Counts(Role::kRegular).healthy > 0;
   return Counts(Role::kPrefill).healthy > 0 && Counts(Role::kDecode).healthy > 0;

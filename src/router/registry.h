@@ -152,6 +152,7 @@ class Registry : public std::enable_shared_from_this<Registry> {
   // In order of registration.
   std::vector<WorkerView> List() const;
   PoolCounts Counts(Role role) const;
+  bool IsHealthy(const WorkerPtr& worker) const;
   // At least one healthy worker of each role that a request needs.
   bool Ready() const;
 

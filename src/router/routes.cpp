@@ -19,7 +19,7 @@ constexpr std::array kPublicPaths = {
     std::string_view("/metrics"),    std::string_view("/health_generate"),
     std::string_view("/v1/models"),  std::string_view("/get_model_info"),
     std::string_view("/model_info"), std::string_view("/get_server_info"),
-    std::string_view("/server_info")};
+    std::string_view("/server_info"), std::string_view("/engine_metrics")};
 
 bool IsPublic(std::string_view path) {
   return std::find(kPublicPaths.begin(), kPublicPaths.end(), path) != kPublicPaths.end();

@@ -1,7 +1,7 @@
 // The router's HTTP surface (specs/sglang-pd-protocol.md 3.1) on an http::Server.
 //
 // Public (no key): /, /liveness, /health, /readiness, /health_generate, /metrics, /v1/models,
-// /get_model_info, /model_info, /get_server_info, /server_info. Everything else needs the API key
+// /get_model_info, /model_info, /get_server_info, /server_info, /engine_metrics. Everything else needs the API key
 // when there is one. /liveness is always 200; /health follows readiness, unlike sglang-router's,
 // which says OK before any worker exists (sglang issue 33740).
 #pragma once

@@ -1,5 +1,7 @@
 #include "router/sse_frame.h"
 
+#include "router/errors.h"
+
 namespace baton::router {
 namespace {
 
@@ -51,7 +53,7 @@ void SseFramer::LookAtLast(std::string_view events) {
   const std::string_view payload =
       PayloadOfLine(line == std::string_view::npos ? events : events.substr(line + 1));
   done_ = payload == "[DONE]";
-  last_was_error_ = payload.substr(0, 16).find("\"error\"") != std::string_view::npos;
+  last_was_error_ = IsErrorEvent(payload);
 }
 
 std::string_view SseFramer::FirstPayload(std::string_view events) {

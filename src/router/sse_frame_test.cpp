@@ -7,12 +7,6 @@
 namespace baton::router {
 namespace {
 
-std::string All(SseFramer& framer, const std::vector<std::string>& pieces) {
-  std::string out;
-  for (const std::string& piece : pieces) out += framer.Feed(piece);
-  return out;
-}
-
 bool EndsWithBlankLine(std::string_view s) {
   return s.empty() || s.ends_with("\n\n") || s.ends_with("\n\r\n");
 }

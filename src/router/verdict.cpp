@@ -79,7 +79,7 @@ SideFailure FailureOf(int status, const http::Headers& headers, std::string body
 
 SideFailure FailureOfFirstEvent(std::string_view payload) {
   // Parsing every first event would cost more than the rest of the request.
-  const bool error = payload.substr(0, 16).find("\"error\"") != std::string_view::npos;
+  const bool error = IsErrorEvent(payload);
   if (!error && payload.find("\"abort\"") == std::string_view::npos) return {};
   const auto parsed = json::Parse(payload);
   if (!parsed.ok() || !parsed->is_object()) return {};
