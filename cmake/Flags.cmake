@@ -21,10 +21,6 @@ endif()
 # Token streams must not depend on how a compiler contracts floats: kernels ask for FMA by name.
 add_compile_options(-ffp-contract=off)
 
-if(BATON_FUZZ)
-  add_compile_options(-fsanitize=fuzzer-no-link)
-endif()
-
 if(BATON_SANITIZE)
   string(REPLACE ";" "," _list "${BATON_SANITIZE}")
   add_compile_options(-fsanitize=${_list} -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -57,14 +57,15 @@ Status ApplyEvent(const std::string& payload, ChatAnswer& answer, const std::fun
   return Status::Ok();
 }
 
-http::ClientRequest ChatRequestOf(const std::string& model, const json::array& messages, int max_tokens) {
+http::ClientRequest ChatRequestOf(const ChatOptions& options, const json::array& messages) {
   json::object body;
-  body["model"] = model;
+  body["model"] = options.model;
   body["messages"] = messages;
   body["stream"] = true;
   body["stream_options"] = json::object{{"include_usage", true}};
   body["return_timings"] = true;
-  if (max_tokens > 0) body["max_tokens"] = max_tokens;
+  body["max_tokens"] = options.max_tokens;
+  body["temperature"] = options.temperature;
   http::ClientRequest request;
   request.method = "POST";
   request.target = "/v1/chat/completions";
@@ -104,11 +105,11 @@ double NumberAt(const json::object& from, std::string_view key) {
 
 }  // namespace
 
-Result<ChatAnswer> StreamChat(const std::string& url, const std::string& model, const json::array& messages,
-                              int max_tokens, const std::function<void(std::string_view)>& on_text, Duration limit) {
-  auto origin = http::ParseOrigin(url);
+Result<ChatAnswer> StreamChat(const ChatOptions& options, const json::array& messages,
+                              const std::function<void(std::string_view)>& on_text, Duration limit) {
+  auto origin = http::ParseOrigin(options.url);
   if (!origin.ok()) return origin.status();
-  const http::ClientRequest request = ChatRequestOf(model, messages, max_tokens);
+  const http::ClientRequest request = ChatRequestOf(options, messages);
   return RunOne<Result<ChatAnswer>>([&](asio::io_context& io) {
     return Stream(io, *origin, request, on_text, Now() + limit);
   });

@@ -18,9 +18,14 @@ struct ChatAnswer {
   double ttft_ms = 0;       // as the client saw it
 };
 
-// Sends `messages` to `url`/v1/chat/completions and calls `on_text` with each piece as it comes.
-Result<ChatAnswer> StreamChat(const std::string& url, const std::string& model, const json::array& messages,
-                              int max_tokens, const std::function<void(std::string_view)>& on_text, Duration limit);
+// Sends `messages` to options.url + /v1/chat/completions and calls `on_text` with each piece as it comes.
+struct ChatOptions {
+  std::string url;
+  std::string model = "default";
+  int max_tokens = 1024;
+  double temperature = 0;
+};
+Result<ChatAnswer> StreamChat(const ChatOptions& options, const json::array& messages, const std::function<void(std::string_view)>& on_text, Duration limit);
 
 // GET `url``path`: status and body.
 struct HttpAnswer { int status; std::string body; };

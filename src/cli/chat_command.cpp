@@ -14,6 +14,7 @@ const std::vector<Flag> kFlags = {
     {"model", FlagKind::kString, "default", "model name to send"},
     {"system", FlagKind::kString, "", "system message"},
     {"max-tokens", FlagKind::kInteger, "1024", "longest answer"},
+    {"temperature", FlagKind::kNumber, "0.7", "0: always the likeliest token"},
     {"once", FlagKind::kString, "", "ask this one question and exit"},
 };
 
@@ -23,8 +24,9 @@ json::object Message(std::string_view role, std::string_view text) {
 
 // Asks, prints the answer as it comes; false when it failed.
 bool Ask(const FlagValues& flags, json::array& messages) {
-  auto answer = StreamChat(flags.Text("url"), flags.Text("model"), messages, static_cast<int>(flags.Integer("max-tokens")),
-                           [](std::string_view text) {
+  const ChatOptions options{flags.Text("url"), flags.Text("model"), static_cast<int>(flags.Integer("max-tokens")),
+                            flags.Number("temperature")};
+  auto answer = StreamChat(options, messages, [](std::string_view text) {
                              std::fwrite(text.data(), 1, text.size(), stdout);
                              std::fflush(stdout);
                            },

@@ -245,8 +245,7 @@ void Cluster::Stop() {
 Status AskQuestion(const Cluster& cluster, const std::string& question) {
   std::printf("\n> %s\n", question.c_str());
   json::object message{{"role", "user"}, {"content", question}};
-  auto answer = StreamChat(cluster.url(), "default", json::array{std::move(message)}, 256,
-                           [](std::string_view text) {
+  auto answer = StreamChat({cluster.url(), "default", 256, 0}, json::array{std::move(message)}, [](std::string_view text) {
                              std::fwrite(text.data(), 1, text.size(), stdout);
                              std::fflush(stdout);
                            },

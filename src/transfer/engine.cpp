@@ -4,7 +4,7 @@
 #include "common/log.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
-#include "transfer/self_test.h"
+#include "transfer/fabric_probe.h"
 #include "transfer/shm/shm.h"
 #include "transfer/worker.h"
 

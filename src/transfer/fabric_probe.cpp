@@ -1,4 +1,4 @@
-#include "transfer/self_test.h"
+#include "transfer/fabric_probe.h"
 
 #include <cstring>
 #include <thread>
