@@ -10,8 +10,8 @@ form of generators and bound methods (Python prints an address), and slices of c
 """
 import argparse, json, os, random, re, subprocess, sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden"))
-from make_jinja import render  # noqa: E402
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "jinja"))
+from make_jinja_golden import render  # noqa: E402
 
 VARIABLES = {
     "messages": [{"role": "system", "content": " sys "}, {"role": "user", "content": "Hi é\n there"},

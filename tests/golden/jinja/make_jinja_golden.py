@@ -2,7 +2,7 @@
 """Writes tests/golden/jinja/*.json: small templates and what Jinja2 renders, in the environment that Hugging Face
 transformers sets up for chat templates. Run with jinja2 3.1 (PyPI) after changing the cases:
 
-    python3 tests/golden/make_jinja.py
+    python3 tests/golden/jinja/make_jinja_golden.py
 """
 import datetime, json, os
 
@@ -62,10 +62,9 @@ if __name__ == "__main__":
     from jinja_cases import CASES, VARIABLES
 
     for name, templates in CASES.items():
-        os.makedirs(os.path.join(HERE, "jinja"), exist_ok=True)
-        with open(os.path.join(HERE, "jinja", name + ".json"), "w", encoding="utf-8") as out:
+        with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as out:
             cases = [{"template": t, **render(t, VARIABLES)} for t in templates]
-            json.dump({"jinja2": jinja2.__version__, "now": NOW.isoformat(), "variables": VARIABLES,
-                       "cases": cases}, out, ensure_ascii=False, indent=1)
-            out.write("\n")
+            head = json.dumps({"jinja2": jinja2.__version__, "variables": VARIABLES}, ensure_ascii=False)
+            lines = ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases)
+            out.write(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n')
         print(name, len(cases), "cases,", sum("error" in c for c in cases), "errors")
