@@ -1,7 +1,6 @@
 #include "kernels/cpu/attention_plan.h"
 
 #include <algorithm>
-#include <atomic>
 
 namespace baton::kernels::cpu {
 namespace {
@@ -127,12 +126,11 @@ void AttentionRunner::RunItem(const AttentionArgs& args, const Item& item, Scrat
   kernels_.attention_store(job, item.kv_head, item.token_begin, item.tokens, scratch.total);
 }
 
-void AttentionRunner::RunPart(const AttentionArgs& args, const Item& part, int chunk,
-                              Scratch& scratch) {
+void AttentionRunner::RunPart(const AttentionArgs& args, const Item& part, Scratch& scratch) {
   const AttentionJob job = MakeJob(args, args.slices[part.slice]);
   kernels_.attention_load_q(job, part.kv_head, part.token_begin, part.tokens, scratch.arrays);
-  kernels_.attention_chunk(job, part.kv_head, part.token_begin, part.tokens, chunk, scratch.arrays,
-                           PartialState(part.partial));
+  kernels_.attention_chunk(job, part.kv_head, part.token_begin, part.tokens, part.chunk_begin,
+                           scratch.arrays, PartialState(part.partial));
 }
 
 void AttentionRunner::MergeParts(const AttentionArgs& args, const Item& item) {
@@ -143,15 +141,6 @@ void AttentionRunner::MergeParts(const AttentionArgs& args, const Item& item) {
   kernels_.attention_store(job, item.kv_head, item.token_begin, item.tokens, total);
 }
 
-template <typename F>
-void AttentionRunner::ForEach(int count, F f) {
-  if (count == 1) return f(0, 0);
-  std::atomic<int> next{0};
-  team_.Run([&](int member) {
-    for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) f(i, member);
-  });
-}
-
 void AttentionRunner::Run(const AttentionArgs& args) {
   group_ = args.heads / args.kv->layout.kv_heads;
   PlanItems(args);
@@ -159,14 +148,13 @@ void AttentionRunner::Run(const AttentionArgs& args) {
   PrepareScratch(args);
   CutItems();
   if (parts_.empty()) {
-    ForEach(static_cast<int>(items_.size()),
-            [&](int i, int member) { RunItem(args, items_[i], scratch_[member]); });
+    team_.Run(static_cast<int>(items_.size()),
+              [&](int i, int member) { RunItem(args, items_[i], scratch_[member]); });
     return;
   }
-  ForEach(static_cast<int>(parts_.size()), [&](int i, int member) {
-    RunPart(args, parts_[i], parts_[i].chunk_begin, scratch_[member]);
-  });
-  ForEach(static_cast<int>(items_.size()), [&](int i, int) { MergeParts(args, items_[i]); });
+  team_.Run(static_cast<int>(parts_.size()),
+            [&](int i, int member) { RunPart(args, parts_[i], scratch_[member]); });
+  for (const Item& item : items_) MergeParts(args, item);
 }
 
 }  // namespace baton::kernels::cpu

@@ -23,6 +23,8 @@ namespace {
 
 // Elements under which waking the team costs more than it saves (about a microsecond's work).
 constexpr int64_t kSmallWork = 16 << 10;
+// Tasks a thread when there is enough to do: uneven cores even out, claims still cost nothing.
+constexpr int kTasksPerThread = 4;
 // Quantised activations worked on at a time: they should stay in the second-level cache while the
 // panels of a thread's share pass by.
 constexpr size_t kActivationBytes = size_t{1} << 20;
@@ -71,10 +73,13 @@ class CpuOps final : public Ops {
   // f(begin, end) over shares of [0, count) that cost `elements` each.
   template <typename F>
   void ForShares(int64_t count, int64_t elements, F f) {
-    if (count == 1 || count * elements < kSmallWork) return f(0, count);
-    team_.Run([&](int member) {
-      const Share share = ShareOf(count, member, team_.size());
-      if (share.begin < share.end) f(share.begin, share.end);
+    const int64_t wanted = std::min(count * elements / (kSmallWork / 2), count);
+    const int tasks =
+        static_cast<int>(std::min<int64_t>(wanted, team_.size() * kTasksPerThread));
+    if (tasks <= 1 || team_.size() == 1) return f(0, count);
+    team_.Run(tasks, [&](int task, int) {
+      const Share share = ShareOf(count, task, tasks);
+      f(share.begin, share.end);
     });
   }
   void GatedMul(decltype(KernelTable::silu_mul) kernel, Tensor gate_up, Tensor out);

@@ -1,5 +1,6 @@
 #include "kernels/cpu/pack.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/half.h"
@@ -115,10 +116,10 @@ void UnpackRow(const StoredTensor& stored, int64_t r, RowCodes& row) {
   }
 }
 
-// Position of a column's code inside a block of a panel, for row 0 of the panel. Byte, and shift
+// Position of a column's code inside a block of a panel, for row 0 of the panel: byte, and shift
 // inside the byte.
 struct CodePlace { int byte; int shift; };
-CodePlace PlaceOf(int code_bits, int column) {
+constexpr CodePlace PlaceOf(int code_bits, int column) {
   const int per_vector = code_bits == 4 ? 8 : 4;
   const int vector = column / per_vector;
   const int word = column % 2;
@@ -126,6 +127,14 @@ CodePlace PlaceOf(int code_bits, int column) {
   if (code_bits == 8) return {vector * 64 + word * 2 + position, 0};
   return {vector * 64 + word * 2 + position / 2, position % 2 * 4};
 }
+struct CodePlaces {
+  constexpr explicit CodePlaces(int code_bits) {
+    for (int c = 0; c < kBlock; ++c) of[c] = PlaceOf(code_bits, c);
+  }
+  CodePlace of[kBlock] = {};
+};
+constexpr CodePlaces kPlaces4(4), kPlaces8(8);
+const CodePlaces& PlacesFor(int code_bits) { return code_bits == 4 ? kPlaces4 : kPlaces8; }
 
 size_t BlockCodeBytes(const QuantPanels& q) { return size_t{kPanelRows} * kBlock * q.code_bits / 8; }
 int ScalesPerRow(const QuantPanels& q) { return q.has_min || q.half_scales ? 2 : 1; }
@@ -156,10 +165,11 @@ float ReadScale(const QuantPanels& q, const std::byte* panel, int block, int ind
 }
 
 void WriteQuantRow(const QuantPanels& q, const RowCodes& row, int lane, std::byte* panel) {
+  const CodePlaces& places = PlacesFor(q.code_bits);
   for (int b = 0; b < q.blocks; ++b) {
     auto* codes = reinterpret_cast<uint8_t*>(panel) + b * BlockCodeBytes(q) + lane * 4;
     for (int c = 0; c < kBlock; ++c) {
-      const CodePlace place = PlaceOf(q.code_bits, c);
+      const CodePlace place = places.of[c];
       codes[place.byte] |= static_cast<uint8_t>(row.codes[b * kBlock + c] << place.shift);
     }
     if (q.half_scales) {
@@ -245,6 +255,7 @@ void ReadQuantRow(const QuantPanels& q, int64_t row, float* out) {
   const std::byte* panel = q.data + static_cast<size_t>(row / kPanelRows) * q.panel_bytes;
   const int lane = static_cast<int>(row % kPanelRows);
   const int mask = (1 << q.code_bits) - 1;
+  const CodePlaces& places = PlacesFor(q.code_bits);
   for (int b = 0; b < q.blocks; ++b) {
     const auto* codes =
         reinterpret_cast<const uint8_t*>(panel) + b * BlockCodeBytes(q) + lane * 4;
@@ -252,7 +263,7 @@ void ReadQuantRow(const QuantPanels& q, int64_t row, float* out) {
     const float d1 = q.half_scales ? ReadScale(q, panel, b, 1, lane) : d0;
     const float m = q.has_min ? ReadScale(q, panel, b, 1, lane) : 0.0f;
     for (int c = 0; c < kBlock; ++c) {
-      const CodePlace place = PlaceOf(q.code_bits, c);
+      const CodePlace place = places.of[c];
       const auto code = static_cast<float>((codes[place.byte] >> place.shift) & mask);
       *out++ = (code + q.minus_centre) * (c < kBlock / 2 ? d0 : d1) + m;
     }
@@ -308,8 +319,9 @@ Result<std::unique_ptr<const PackedWeight>> PackWeight(std::span<const StoredTen
   for (size_t i = 0; i < parts.size(); ++i) {
     PackedSegment& s = weight->segments[i];
     (s.quantised ? s.quant.data : s.dense.data) = data;
-    team.Run([&](int member) {
-      const Share share = ShareOf(s.panels, member, team.size());
+    const int tasks = std::min(s.panels, team.size() * 4);
+    team.Run(tasks, [&](int task, int) {
+      const Share share = ShareOf(s.panels, task, tasks);
       if (s.quantised) PackQuantPanels(parts[i], s, data, share);
       else PackDensePanels(parts[i], s, data, share);
     });
