@@ -35,8 +35,8 @@ struct TinyModel {
     const RandomWeight head(DType::kQ8_0, kVocab, kHidden, 99);
     embedding = Load(head);
     RandomTensor values(1, kHidden, 7);
-    auto vector = ops.LoadVector({DType::kF32, 1, kHidden,
-                                  reinterpret_cast<const std::byte*>(values.values.data())});
+    auto vector = ops.LoadVector(
+        {DType::kF32, 1, kHidden, reinterpret_cast<const std::byte*>(values.values.data())});
     norm = std::move(vector).value();
     for (int i = 0; i < kDim / 2; ++i) inv_freq.push_back(std::pow(1e4f, -2.0f * i / kDim));
   }
@@ -48,7 +48,9 @@ struct TinyModel {
   std::vector<float> Step(std::span<const int32_t> ids, std::span<const SequenceSlice> slices,
                           const KvPool& kv, int window);
 
-  struct Layer { WeightPtr qkv, o, gate_up, down; };
+  struct Layer {
+    WeightPtr qkv, o, gate_up, down;
+  };
   Ops& ops;
   std::vector<Layer> layers;
   WeightPtr embedding, norm;
@@ -93,8 +95,12 @@ std::vector<float> TinyModel::Step(std::span<const int32_t> ids,
 class RandomSchedule {
  public:
   RandomSchedule(std::vector<std::vector<int32_t>> sequences, uint32_t seed, int most)
-      : sequences_(std::move(sequences)), random_(seed), most_(most),
-        done_(sequences_.size()), pages_(sequences_.size()), logits_(sequences_.size()) {}
+      : sequences_(std::move(sequences)),
+        random_(seed),
+        most_(most),
+        done_(sequences_.size()),
+        pages_(sequences_.size()),
+        logits_(sequences_.size()) {}
 
   std::vector<std::vector<float>> Run(TinyModel& model, KvLayout layout, int window) {
     size_t total = 0;

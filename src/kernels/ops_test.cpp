@@ -107,8 +107,8 @@ void CpuOpsTest::CompareLinear(std::span<const StoredTensor> parts, int tokens, 
         const double want = expected.tensor.Row(t)[r];
         ASSERT_NEAR(y.tensor.Row(t)[r], want,
                     AllowedError(w, quantised, x.tensor.Row(t)) + 3e-6 * (std::abs(want) + 20))
-            << InfoOf(part.dtype).name << " [" << rows << ", " << cols << "] row " << r
-            << " token " << t << " of " << tokens;
+            << InfoOf(part.dtype).name << " [" << rows << ", " << cols << "] row " << r << " token "
+            << t << " of " << tokens;
       }
     }
   }
@@ -247,8 +247,8 @@ struct AttentionShape {
 // Three sequences of different lengths and chunk lengths in one step, pages out of order.
 TEST_P(CpuOpsTest, AppendAndAttention) {
   const AttentionShape shapes[] = {
-      {9, 3, 64, 16, 0, DType::kF16}, {4, 4, 16, 1, 0, DType::kF32},
-      {4, 1, 80, 24, 0, DType::kBF16}, {2, 1, 7, 5, 0, DType::kF16},
+      {9, 3, 64, 16, 0, DType::kF16},     {4, 4, 16, 1, 0, DType::kF32},
+      {4, 1, 80, 24, 0, DType::kBF16},    {2, 1, 7, 5, 0, DType::kF16},
       {8, 2, 128, 64, 100, DType::kBF16}, {4, 2, 32, 16, 1, DType::kF16},
       {6, 2, 64, 16, 700, DType::kF32},
   };

@@ -14,10 +14,14 @@ float* Align64(float* p) {
 }
 
 Element ElementOf(DType dtype) {
-  return dtype == DType::kF16 ? Element::kF16 : dtype == DType::kBF16 ? Element::kBF16 : Element::kF32;
+  return dtype == DType::kF16    ? Element::kF16
+         : dtype == DType::kBF16 ? Element::kBF16
+                                 : Element::kF32;
 }
 
-int RoundUp16(int n) { return (n + 15) / 16 * 16; }
+int RoundUp16(int n) {
+  return (n + 15) / 16 * 16;
+}
 
 }  // namespace
 
@@ -91,8 +95,8 @@ void AttentionRunner::CutItems() {
 
 AttentionState AttentionRunner::PartialState(int index) {
   const int states = RoundUp16(block_rows_);
-  float* base = Align64(partials_.data()) +
-                static_cast<size_t>(index) * (2 * states + block_rows_ * padded_);
+  float* base =
+      Align64(partials_.data()) + static_cast<size_t>(index) * (2 * states + block_rows_ * padded_);
   return {base, base + states, base + 2 * states};
 }
 
@@ -100,13 +104,12 @@ void AttentionRunner::PrepareScratch(const AttentionArgs& args) {
   padded_ = PadHead(args.kv->layout.head_dim);
   const size_t rows = RoundUp16(block_rows_);
   const size_t tile = size_t{kAttentionTile} * padded_;
-  const size_t needed =
-      3 * rows * padded_ + 3 * tile + rows * kAttentionTile + 5 * rows + 16;
+  const size_t needed = 3 * rows * padded_ + 3 * tile + rows * kAttentionTile + 5 * rows + 16;
   for (Scratch& s : scratch_) {
     if (s.memory.size() < needed) s.memory.resize(needed);
     float* p = Align64(s.memory.data());
     const auto take = [&p](size_t n) { return (p += n) - n; };
-    s.arrays = {take(rows * padded_), take(tile), take(tile), take(tile),
+    s.arrays = {take(rows * padded_),        take(tile), take(tile), take(tile),
                 take(rows * kAttentionTile), take(rows)};
     s.total = {take(rows), take(rows), take(rows * padded_)};
     s.chunk = {take(rows), take(rows), take(rows * padded_)};

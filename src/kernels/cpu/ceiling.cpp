@@ -40,10 +40,10 @@ double MeasureRead(const cpu::KernelTable& kernels, cpu::ThreadTeam& team, doubl
   constexpr size_t kPiece = size_t{1} << 20;
   std::vector<float> sums(team.size() * 16);  // a cache line apart
   return kReadBytes * RoundsPerSecond(seconds, [&] {
-    team.Run(kReadBytes / kPiece, [&](int piece, int member) {
-      sums[member * 16] += kernels.read_bytes(span.data + piece * kPiece, kPiece);
-    });
-  });
+           team.Run(kReadBytes / kPiece, [&](int piece, int member) {
+             sums[member * 16] += kernels.read_bytes(span.data + piece * kPiece, kPiece);
+           });
+         });
 }
 
 double MeasureInt8(const cpu::KernelTable& kernels, cpu::ThreadTeam& team, double seconds) {

@@ -1,11 +1,10 @@
 #include "kernels/cpu/thread_team.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 #include <sched.h>
 
 #include <chrono>
-
-#include <fmt/format.h>
 
 #include "common/status.h"
 

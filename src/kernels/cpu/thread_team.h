@@ -1,4 +1,5 @@
-// A persistent team of threads for the kernels of one backend: fork and join in about a microsecond.
+// A persistent team of threads for the kernels of one backend: fork and join in about a
+// microsecond.
 //
 // Run() cuts work into tasks that the caller (member 0) and the workers claim one by one, and
 // returns when all are done. It never waits for a worker that has claimed nothing, so on a busy
@@ -29,11 +30,12 @@ class ThreadTeam {
   template <typename F>
   void Run(int tasks, F&& f) {
     using Function = std::remove_reference_t<F>;
-    Start(tasks,
-          [](void* context, int task, int member) {
-            (*static_cast<Function*>(context))(task, member);
-          },
-          const_cast<void*>(static_cast<const void*>(&f)));
+    Start(
+        tasks,
+        [](void* context, int task, int member) {
+          (*static_cast<Function*>(context))(task, member);
+        },
+        const_cast<void*>(static_cast<const void*>(&f)));
   }
 
  private:
@@ -58,7 +60,9 @@ class ThreadTeam {
 };
 
 // Part `index` of `count` of [0, total).
-struct Share { int64_t begin, end; };
+struct Share {
+  int64_t begin, end;
+};
 inline Share ShareOf(int64_t total, int index, int count) {
   return {total * index / count, total * (index + 1) / count};
 }

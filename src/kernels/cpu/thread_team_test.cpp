@@ -27,7 +27,8 @@ TEST(ThreadTeam, EveryTaskRunsOnceAndItsWritesAreSeen) {
       ASSERT_EQ(std::accumulate(by_member.begin(), by_member.end(), 0),
                 std::accumulate(counts.begin(), counts.end(), 0));
     }
-    for (int task = 0; task < 11; ++task) EXPECT_EQ(counts[task], 2000 / 12 * (11 - task) + std::max(0, 2000 % 12 - task));
+    for (int task = 0; task < 11; ++task)
+      EXPECT_EQ(counts[task], 2000 / 12 * (11 - task) + std::max(0, 2000 % 12 - task));
   }
 }
 
