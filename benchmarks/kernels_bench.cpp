@@ -72,15 +72,20 @@ void Linear(benchmark::State& state, DType dtype, int rows, int cols) {
     next = (next + 1) % weights.size();
   }
   const double passes = static_cast<double>(state.iterations());
-  state.counters["GB/s"] =
-      benchmark::Counter(passes * static_cast<double>(weights[0]->bytes) / 1e9, benchmark::Counter::kIsRate);
+  state.counters["GB/s"] = benchmark::Counter(passes * static_cast<double>(weights[0]->bytes) / 1e9,
+                                              benchmark::Counter::kIsRate);
   state.counters["GOP/s"] =
       benchmark::Counter(passes * 2e-9 * rows * cols * tokens, benchmark::Counter::kIsRate);
 }
 
-#define LINEAR(name, dtype, rows, cols)                               \
-  BENCHMARK_CAPTURE(Linear, name, dtype, rows, cols)                  \
-      ->Arg(1)->Arg(4)->Arg(16)->Arg(512)->UseRealTime()->MeasureProcessCPUTime()
+#define LINEAR(name, dtype, rows, cols)              \
+  BENCHMARK_CAPTURE(Linear, name, dtype, rows, cols) \
+      ->Arg(1)                                       \
+      ->Arg(4)                                       \
+      ->Arg(16)                                      \
+      ->Arg(512)                                     \
+      ->UseRealTime()                                \
+      ->MeasureProcessCPUTime()
 LINEAR(q4_1_gate_up, DType::kQ4_1, 3072, 576);
 LINEAR(q4_1_down, DType::kQ4_1, 576, 1536);
 LINEAR(q8_0_head, DType::kQ8_0, 49152, 576);
@@ -98,15 +103,23 @@ class SmolShape {
   SmolShape(int max_tokens, int max_context)
       : layout_{kLayers, 16, kKvHeads, kDim, DType::kF16},
         pool_(layout_, max_context / 16 + 1),
-        x_(max_tokens, kHidden), normed_(max_tokens, kHidden), qkv_(max_tokens, kQkv),
-        q_(max_tokens, kHidden), k_(max_tokens, kKvHeads * kDim), v_(max_tokens, kKvHeads * kDim),
-        mixed_(max_tokens, kHidden), gate_up_(max_tokens, 2 * kFfn), gated_(max_tokens, kFfn),
-        logits_(1, kVocab), cos_sin_(static_cast<size_t>(max_tokens) * kDim) {
+        x_(max_tokens, kHidden),
+        normed_(max_tokens, kHidden),
+        qkv_(max_tokens, kQkv),
+        q_(max_tokens, kHidden),
+        k_(max_tokens, kKvHeads * kDim),
+        v_(max_tokens, kKvHeads * kDim),
+        mixed_(max_tokens, kHidden),
+        gate_up_(max_tokens, 2 * kFfn),
+        gated_(max_tokens, kFfn),
+        logits_(1, kVocab),
+        cos_sin_(static_cast<size_t>(max_tokens) * kDim) {
     const RandomWeight qkv(DType::kQ4_1, kQkv, kHidden, 1), o(DType::kQ4_1, kHidden, kHidden, 2),
         gate_up(DType::kQ4_1, 2 * kFfn, kHidden, 3), down(DType::kQ4_1, kHidden, kFfn, 4),
         head(DType::kQ8_0, kVocab, kHidden, 5);
     for (int l = 0; l < kLayers; ++l)
-      layers_.push_back({Load(Cpu(), qkv), Load(Cpu(), o), Load(Cpu(), gate_up), Load(Cpu(), down)});
+      layers_.push_back(
+          {Load(Cpu(), qkv), Load(Cpu(), o), Load(Cpu(), gate_up), Load(Cpu(), down)});
     head_ = Load(Cpu(), head);
     std::vector<float> ones(kHidden, 1.0f);
     auto norm = Cpu().LoadVector(
@@ -122,7 +135,9 @@ class SmolShape {
   size_t weight_bytes() const;
 
  private:
-  struct Layer { WeightPtr qkv, o, gate_up, down; };
+  struct Layer {
+    WeightPtr qkv, o, gate_up, down;
+  };
   KvLayout layout_;
   OwnedPool pool_;
   std::vector<Layer> layers_;
@@ -174,10 +189,15 @@ void SmolPrefill(benchmark::State& state) {
   const int tokens = static_cast<int>(state.range(0));
   SmolShape model(tokens, tokens);
   for (auto _ : state) model.Step(tokens, tokens);
-  state.counters["tok/s"] = benchmark::Counter(
-      static_cast<double>(state.iterations()) * tokens, benchmark::Counter::kIsRate);
+  state.counters["tok/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * tokens,
+                                               benchmark::Counter::kIsRate);
 }
-BENCHMARK(SmolPrefill)->Arg(128)->Arg(512)->UseRealTime()->MeasureProcessCPUTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(SmolPrefill)
+    ->Arg(128)
+    ->Arg(512)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime()
+    ->Unit(benchmark::kMillisecond);
 
 // One token on a context of range(0).
 void SmolDecode(benchmark::State& state) {
@@ -190,7 +210,12 @@ void SmolDecode(benchmark::State& state) {
   state.counters["GB/s"] = benchmark::Counter(
       steps * static_cast<double>(model.weight_bytes()) / 1e9, benchmark::Counter::kIsRate);
 }
-BENCHMARK(SmolDecode)->Arg(64)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(SmolDecode)
+    ->Arg(64)
+    ->Arg(1024)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime()
+    ->Unit(benchmark::kMillisecond);
 
 void ForkJoin(benchmark::State& state) {
   ZeroTensor x(64, 1024), y(64, 512);  // just large enough for the team, next to no work

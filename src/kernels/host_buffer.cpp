@@ -35,8 +35,7 @@ Result<std::unique_ptr<Buffer>> AllocateHostBuffer(size_t bytes) {
   if (bytes > SIZE_MAX - slack)
     return Error(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
   const size_t mapped = bytes + slack > 0 ? bytes + slack : 1;
-  void* mapping =
-      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) {
     return Error(Code::kResourceExhausted, "cannot allocate {} bytes: {}", bytes,
                  std::strerror(errno));

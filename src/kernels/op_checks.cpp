@@ -13,12 +13,12 @@ void CheckSlices(std::span<const SequenceSlice> slices, int rows, const KvPool& 
   const KvLayout& layout = kv.layout;
   BATON_CHECK(layer >= 0 && layer < layout.layers, "layer {} of {}", layer, layout.layers);
   BATON_CHECK(layout.page_tokens > 0 && kv.base != nullptr);
-  BATON_CHECK(layout.dtype == DType::kF16 || layout.dtype == DType::kBF16 ||
-                  layout.dtype == DType::kF32,
-              "KV in {}", InfoOf(layout.dtype).name);
+  BATON_CHECK(
+      layout.dtype == DType::kF16 || layout.dtype == DType::kBF16 || layout.dtype == DType::kF32,
+      "KV in {}", InfoOf(layout.dtype).name);
   for (const SequenceSlice& s : slices) {
-    BATON_CHECK(s.q_begin >= 0 && s.q_len >= 0 && s.q_begin <= rows - s.q_len,
-                "rows {}+{} of {}", s.q_begin, s.q_len, rows);
+    BATON_CHECK(s.q_begin >= 0 && s.q_len >= 0 && s.q_begin <= rows - s.q_len, "rows {}+{} of {}",
+                s.q_begin, s.q_len, rows);
     BATON_CHECK(s.kv_len >= s.q_len, "kv_len {} < q_len {}", s.kv_len, s.q_len);
     const size_t pages = (static_cast<size_t>(s.kv_len) + layout.page_tokens - 1) /
                          static_cast<size_t>(layout.page_tokens);
@@ -90,9 +90,9 @@ void CheckRope(const RopeArgs& args) {
   CheckF32(args.q);
   CheckF32(args.k);
   BATON_CHECK(args.q.rows == args.k.rows);
-  BATON_CHECK(args.head_dim > 0 && args.q.cols % args.head_dim == 0 &&
-                  args.k.cols % args.head_dim == 0,
-              "{} and {} columns in heads of {}", args.q.cols, args.k.cols, args.head_dim);
+  BATON_CHECK(
+      args.head_dim > 0 && args.q.cols % args.head_dim == 0 && args.k.cols % args.head_dim == 0,
+      "{} and {} columns in heads of {}", args.q.cols, args.k.cols, args.head_dim);
   BATON_CHECK(args.rotary_dim >= 0 && args.rotary_dim % 2 == 0 && args.rotary_dim <= args.head_dim,
               "rotary {} of {}", args.rotary_dim, args.head_dim);
   BATON_CHECK(args.cos_sin != nullptr || args.rotary_dim == 0 || args.q.rows == 0);

@@ -107,8 +107,8 @@ void CpuOpsTest::CompareLinear(std::span<const StoredTensor> parts, int tokens, 
         const double want = expected.tensor.Row(t)[r];
         ASSERT_NEAR(y.tensor.Row(t)[r], want,
                     AllowedError(w, quantised, x.tensor.Row(t)) + 3e-6 * (std::abs(want) + 20))
-            << InfoOf(part.dtype).name << " [" << rows << ", " << cols << "] row " << r
-            << " token " << t << " of " << tokens;
+            << InfoOf(part.dtype).name << " [" << rows << ", " << cols << "] row " << r << " token "
+            << t << " of " << tokens;
       }
     }
   }
@@ -117,9 +117,9 @@ void CpuOpsTest::CompareLinear(std::span<const StoredTensor> parts, int tokens, 
 TEST_P(CpuOpsTest, LinearOfEveryFormatAndShape) {
   for (DType dtype : kAllFormats) {
     const int step = InfoOf(dtype).block_elements;
-    for (int rows : {1, 7, 16, 33, 100}) {
+    for (int rows : {1, 16, 33, 70}) {
       for (int cols : {step, 3 * step, step == 1 ? 130 : 5 * step}) {
-        for (int tokens : {1, 2, 3, 5, 8, 12, 13, 25, 31}) {
+        for (int tokens : {1, 2, 5, 12, 23}) {
           const RandomWeight weight(dtype, rows, cols, 17 * rows + cols);
           CompareLinear({&weight.stored, 1}, tokens, tokens % 2 == 0, tokens % 3 == 0);
         }
@@ -130,7 +130,7 @@ TEST_P(CpuOpsTest, LinearOfEveryFormatAndShape) {
 
 TEST_P(CpuOpsTest, LinearOfWideModel) {
   for (DType dtype : {DType::kQ4_1, DType::kQ8_0, DType::kBF16, DType::kQ6_K}) {
-    const RandomWeight weight(dtype, 101, 1536, 5);
+    const RandomWeight weight(dtype, 20, 1536, 5);
     CompareLinear({&weight.stored, 1}, 370, false, true);
   }
 }
@@ -247,14 +247,14 @@ struct AttentionShape {
 // Three sequences of different lengths and chunk lengths in one step, pages out of order.
 TEST_P(CpuOpsTest, AppendAndAttention) {
   const AttentionShape shapes[] = {
-      {9, 3, 64, 16, 0, DType::kF16}, {4, 4, 16, 1, 0, DType::kF32},
-      {4, 1, 80, 24, 0, DType::kBF16}, {2, 1, 7, 5, 0, DType::kF16},
+      {9, 3, 64, 16, 0, DType::kF16},     {4, 4, 16, 1, 0, DType::kF32},
+      {4, 1, 80, 24, 0, DType::kBF16},    {2, 1, 7, 5, 0, DType::kF16},
       {8, 2, 128, 64, 100, DType::kBF16}, {4, 2, 32, 16, 1, DType::kF16},
       {6, 2, 64, 16, 700, DType::kF32},
   };
   for (const AttentionShape& shape : shapes) {
     const KvLayout layout{2, shape.page_tokens, shape.kv_heads, shape.head_dim, shape.dtype};
-    const int lengths[] = {1, 75, 1300}, new_tokens[] = {1, 75, 40};
+    const int lengths[] = {1, 75, 1300}, new_tokens[] = {1, 75, 6};
     std::vector<std::vector<PageId>> pages(3);
     int next = 0;
     for (int i = 0; i < 3; ++i)
@@ -265,8 +265,8 @@ TEST_P(CpuOpsTest, AppendAndAttention) {
     OwnedPool pool(layout, next), expected_pool(layout, next);
     const int width = shape.kv_heads * shape.head_dim;
     // All but the new tokens of the long sequence first.
-    const SequenceSlice history[] = {{0, 1260, 1260, pages[2]}};
-    RandomTensor old_k(1260, width, 1), old_v(1260, width, 2);
+    const SequenceSlice history[] = {{0, 1294, 1294, pages[2]}};
+    RandomTensor old_k(1294, width, 1), old_v(1294, width, 2);
     SequenceSlice slices[3];
     int rows = 0;
     for (int i = 0; i < 3; ++i) {

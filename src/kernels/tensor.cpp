@@ -114,9 +114,12 @@ void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
       for (int j = 0; j < 32; ++j) out[j] = static_cast<float>(codes[j]) * d;
       return;
     }
-    case DType::kQ4_K: return DequantizeQ4K(block, out);
-    case DType::kQ6_K: return DequantizeQ6K(block, out);
-    default: BATON_CHECK(false, "{} is not a block format", InfoOf(dtype).name);
+    case DType::kQ4_K:
+      return DequantizeQ4K(block, out);
+    case DType::kQ6_K:
+      return DequantizeQ6K(block, out);
+    default:
+      BATON_CHECK(false, "{} is not a block format", InfoOf(dtype).name);
   }
 }
 
@@ -124,7 +127,9 @@ void DequantizePlainRow(const StoredTensor& stored, int64_t row, const std::byte
                         float* out) {
   const int64_t cols = stored.cols;
   switch (stored.dtype) {
-    case DType::kF32: std::memcpy(out, data, static_cast<size_t>(cols) * sizeof(float)); return;
+    case DType::kF32:
+      std::memcpy(out, data, static_cast<size_t>(cols) * sizeof(float));
+      return;
     case DType::kF16:
       for (int64_t c = 0; c < cols; ++c) {
         Half h;
@@ -139,7 +144,8 @@ void DequantizePlainRow(const StoredTensor& stored, int64_t row, const std::byte
         out[c] = ToFloat(b);
       }
       return;
-    default: break;
+    default:
+      break;
   }
   const int64_t scale_cols = (cols + 127) / 128;
   const float* scales =

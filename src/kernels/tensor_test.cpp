@@ -14,9 +14,9 @@ namespace baton::kernels {
 namespace {
 
 std::vector<char> ReadGolden(std::string_view name) {
-  std::ifstream in(std::string(BATON_SOURCE_DIR "/tests/golden/quant/") + std::string(name) +
-                       ".bin",
-                   std::ios::binary);
+  std::ifstream in(
+      std::string(BATON_SOURCE_DIR "/tests/golden/quant/") + std::string(name) + ".bin",
+      std::ios::binary);
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
@@ -79,8 +79,8 @@ TEST(F8E4M3, EveryCode) {
       EXPECT_TRUE(std::isnan(out[i]));
       continue;
     }
-    const double magnitude = exponent == 0 ? std::ldexp(mantissa, -9)
-                                           : std::ldexp(8 + mantissa, exponent - 10);
+    const double magnitude =
+        exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
     EXPECT_EQ(out[i], i & 128 ? -magnitude : magnitude) << i;
   }
   EXPECT_EQ(out[0x7e], 448.0f);

@@ -46,13 +46,27 @@ struct RandomWeight {
     for (size_t at = 0; at < bytes.size(); at += block) {
       const float d = 0.01f + 0.002f * normal(random);
       switch (dtype) {
-        case DType::kQ4_1: put(at, d), put(at + 2, -8 * d); break;
-        case DType::kQ5_1: put(at, d / 2), put(at + 2, -8 * d); break;
-        case DType::kQ4_K: put(at, d / 32), put(at + 2, d / 4); break;
-        case DType::kQ6_K: put(at + 208, d / 600); break;
-        case DType::kQ8_0: put(at, d / 16); break;
-        case DType::kQ5_0: put(at, d / 2); break;
-        default: put(at, d); break;
+        case DType::kQ4_1:
+          put(at, d), put(at + 2, -8 * d);
+          break;
+        case DType::kQ5_1:
+          put(at, d / 2), put(at + 2, -8 * d);
+          break;
+        case DType::kQ4_K:
+          put(at, d / 32), put(at + 2, d / 4);
+          break;
+        case DType::kQ6_K:
+          put(at + 208, d / 600);
+          break;
+        case DType::kQ8_0:
+          put(at, d / 16);
+          break;
+        case DType::kQ5_0:
+          put(at, d / 2);
+          break;
+        default:
+          put(at, d);
+          break;
       }
     }
   }

@@ -1,10 +1,10 @@
-// Causal attention over paged KV with an online softmax (Milakov and Gimelshein 2018, in tiles as in
-// FlashAttention, Dao et al. 2022). Compiled once per instruction set.
+// Causal attention over paged KV with an online softmax (Milakov and Gimelshein 2018, in tiles as
+// in FlashAttention, Dao et al. 2022). Compiled once per instruction set.
 //
 // Order of a row's operations is fixed by absolute position: tiles of 64 positions from 0, eight of
-// them to a chunk with a softmax state of its own, chunks merged in order. A tile where the row sees
-// nothing is left out. So neither batch, chunked prefill, page placement nor threads change a bit.
-// Rows of a block: row = (token - token_begin) * group + head of the KV head's group.
+// them to a chunk with a softmax state of its own, chunks merged in order. A tile where the row
+// sees nothing is left out. So neither batch, chunked prefill, page placement nor threads change a
+// bit. Rows of a block: row = (token - token_begin) * group + head of the KV head's group.
 #pragma once
 
 #include "kernels/cpu/elementwise_body.h"
@@ -85,9 +85,10 @@ void LoadKvTile(const AttentionJob& job, int kv_head, int begin, int count,
       static_cast<size_t>(kv_head) * job.head_dim * (kElement == Element::kF32 ? 4 : 2);
   for (int j = 0; j < count; ++j) {
     const int position = begin + j;
-    const std::byte* key = job.layer_base +
-                           static_cast<size_t>(job.pages[position / job.page_tokens]) * job.page_bytes +
-                           (position % job.page_tokens) * job.token_bytes + head_bytes;
+    const std::byte* key =
+        job.layer_base +
+        static_cast<size_t>(job.pages[position / job.page_tokens]) * job.page_bytes +
+        (position % job.page_tokens) * job.token_bytes + head_bytes;
     LoadKvRow<kElement>(key, job.head_dim, padded, scratch.keys + j * padded);
     LoadKvRow<kElement>(key + job.plane_bytes, job.head_dim, padded, scratch.values + j * padded);
   }
@@ -107,9 +108,12 @@ void LoadKvTile(const AttentionJob& job, int kv_head, int begin, int count,
 void LoadKvTileAny(const AttentionJob& job, int kv_head, int begin, int count,
                    const AttentionScratch& scratch) {
   switch (job.element) {
-    case Element::kF32: return LoadKvTile<Element::kF32>(job, kv_head, begin, count, scratch);
-    case Element::kF16: return LoadKvTile<Element::kF16>(job, kv_head, begin, count, scratch);
-    case Element::kBF16: return LoadKvTile<Element::kBF16>(job, kv_head, begin, count, scratch);
+    case Element::kF32:
+      return LoadKvTile<Element::kF32>(job, kv_head, begin, count, scratch);
+    case Element::kF16:
+      return LoadKvTile<Element::kF16>(job, kv_head, begin, count, scratch);
+    case Element::kBF16:
+      return LoadKvTile<Element::kBF16>(job, kv_head, begin, count, scratch);
   }
 }
 
@@ -144,8 +148,12 @@ inline float SoftmaxStep(float* scores, int from, int to, float* top, float* tot
 inline int FirstVisible(const AttentionJob& job, int position) {
   return job.window > 0 && position >= job.window ? position - job.window + 1 : 0;
 }
-inline int Smaller(int a, int b) { return a < b ? a : b; }
-inline int Larger(int a, int b) { return a > b ? a : b; }
+inline int Smaller(int a, int b) {
+  return a < b ? a : b;
+}
+inline int Larger(int a, int b) {
+  return a > b ? a : b;
+}
 
 void AttentionLoadQ(const AttentionJob& job, int kv_head, int token_begin, int tokens,
                     const AttentionScratch& scratch) {
@@ -189,10 +197,9 @@ void AttentionChunk(const AttentionJob& job, int kv_head, int token_begin, int t
          padded, nullptr, scratch.scores, kAttentionTile);
     for (int r = 0; r < count; ++r) {
       const int position = first_position + from + r / job.group;
-      scratch.alpha[r] = SoftmaxStep(scratch.scores + r * kAttentionTile,
-                                     Larger(0, FirstVisible(job, position) - tile),
-                                     Smaller(kAttentionTile, position + 1 - tile),
-                                     state.top + row + r, state.total + row + r);
+      scratch.alpha[r] = SoftmaxStep(
+          scratch.scores + r * kAttentionTile, Larger(0, FirstVisible(job, position) - tile),
+          Smaller(kAttentionTile, position + 1 - tile), state.top + row + r, state.total + row + r);
     }
     Gemm(scratch.scores, kAttentionTile, scratch.values, padded, count, padded, kAttentionTile,
          scratch.alpha, state.mixed + row * padded, padded);

@@ -1,7 +1,6 @@
 #include "kernels/cpu/attention_plan.h"
 
 #include <algorithm>
-#include <atomic>
 
 namespace baton::kernels::cpu {
 namespace {
@@ -15,10 +14,14 @@ float* Align64(float* p) {
 }
 
 Element ElementOf(DType dtype) {
-  return dtype == DType::kF16 ? Element::kF16 : dtype == DType::kBF16 ? Element::kBF16 : Element::kF32;
+  return dtype == DType::kF16    ? Element::kF16
+         : dtype == DType::kBF16 ? Element::kBF16
+                                 : Element::kF32;
 }
 
-int RoundUp16(int n) { return (n + 15) / 16 * 16; }
+int RoundUp16(int n) {
+  return (n + 15) / 16 * 16;
+}
 
 }  // namespace
 
@@ -92,8 +95,8 @@ void AttentionRunner::CutItems() {
 
 AttentionState AttentionRunner::PartialState(int index) {
   const int states = RoundUp16(block_rows_);
-  float* base = Align64(partials_.data()) +
-                static_cast<size_t>(index) * (2 * states + block_rows_ * padded_);
+  float* base =
+      Align64(partials_.data()) + static_cast<size_t>(index) * (2 * states + block_rows_ * padded_);
   return {base, base + states, base + 2 * states};
 }
 
@@ -101,13 +104,12 @@ void AttentionRunner::PrepareScratch(const AttentionArgs& args) {
   padded_ = PadHead(args.kv->layout.head_dim);
   const size_t rows = RoundUp16(block_rows_);
   const size_t tile = size_t{kAttentionTile} * padded_;
-  const size_t needed =
-      3 * rows * padded_ + 3 * tile + rows * kAttentionTile + 5 * rows + 16;
+  const size_t needed = 3 * rows * padded_ + 3 * tile + rows * kAttentionTile + 5 * rows + 16;
   for (Scratch& s : scratch_) {
     if (s.memory.size() < needed) s.memory.resize(needed);
     float* p = Align64(s.memory.data());
     const auto take = [&p](size_t n) { return (p += n) - n; };
-    s.arrays = {take(rows * padded_), take(tile), take(tile), take(tile),
+    s.arrays = {take(rows * padded_),        take(tile), take(tile), take(tile),
                 take(rows * kAttentionTile), take(rows)};
     s.total = {take(rows), take(rows), take(rows * padded_)};
     s.chunk = {take(rows), take(rows), take(rows * padded_)};
@@ -127,12 +129,11 @@ void AttentionRunner::RunItem(const AttentionArgs& args, const Item& item, Scrat
   kernels_.attention_store(job, item.kv_head, item.token_begin, item.tokens, scratch.total);
 }
 
-void AttentionRunner::RunPart(const AttentionArgs& args, const Item& part, int chunk,
-                              Scratch& scratch) {
+void AttentionRunner::RunPart(const AttentionArgs& args, const Item& part, Scratch& scratch) {
   const AttentionJob job = MakeJob(args, args.slices[part.slice]);
   kernels_.attention_load_q(job, part.kv_head, part.token_begin, part.tokens, scratch.arrays);
-  kernels_.attention_chunk(job, part.kv_head, part.token_begin, part.tokens, chunk, scratch.arrays,
-                           PartialState(part.partial));
+  kernels_.attention_chunk(job, part.kv_head, part.token_begin, part.tokens, part.chunk_begin,
+                           scratch.arrays, PartialState(part.partial));
 }
 
 void AttentionRunner::MergeParts(const AttentionArgs& args, const Item& item) {
@@ -143,15 +144,6 @@ void AttentionRunner::MergeParts(const AttentionArgs& args, const Item& item) {
   kernels_.attention_store(job, item.kv_head, item.token_begin, item.tokens, total);
 }
 
-template <typename F>
-void AttentionRunner::ForEach(int count, F f) {
-  if (count == 1) return f(0, 0);
-  std::atomic<int> next{0};
-  team_.Run([&](int member) {
-    for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) f(i, member);
-  });
-}
-
 void AttentionRunner::Run(const AttentionArgs& args) {
   group_ = args.heads / args.kv->layout.kv_heads;
   PlanItems(args);
@@ -159,14 +151,13 @@ void AttentionRunner::Run(const AttentionArgs& args) {
   PrepareScratch(args);
   CutItems();
   if (parts_.empty()) {
-    ForEach(static_cast<int>(items_.size()),
-            [&](int i, int member) { RunItem(args, items_[i], scratch_[member]); });
+    team_.Run(static_cast<int>(items_.size()),
+              [&](int i, int member) { RunItem(args, items_[i], scratch_[member]); });
     return;
   }
-  ForEach(static_cast<int>(parts_.size()), [&](int i, int member) {
-    RunPart(args, parts_[i], parts_[i].chunk_begin, scratch_[member]);
-  });
-  ForEach(static_cast<int>(items_.size()), [&](int i, int) { MergeParts(args, items_[i]); });
+  team_.Run(static_cast<int>(parts_.size()),
+            [&](int i, int member) { RunPart(args, parts_[i], scratch_[member]); });
+  for (const Item& item : items_) MergeParts(args, item);
 }
 
 }  // namespace baton::kernels::cpu

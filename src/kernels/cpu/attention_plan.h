@@ -45,11 +45,8 @@ class AttentionRunner {
   void PrepareScratch(const AttentionArgs& args);
   AttentionState PartialState(int index);
   void RunItem(const AttentionArgs& args, const Item& item, Scratch& scratch);
-  void RunPart(const AttentionArgs& args, const Item& item, int chunk, Scratch& scratch);
+  void RunPart(const AttentionArgs& args, const Item& part, Scratch& scratch);
   void MergeParts(const AttentionArgs& args, const Item& item);
-  // Calls f(index, member) for each index of [0, count), handed out one by one.
-  template <typename F>
-  void ForEach(int count, F f);
 
   const KernelTable& kernels_;
   ThreadTeam& team_;

@@ -36,31 +36,27 @@ double MeasureRead(const cpu::KernelTable& kernels, cpu::ThreadTeam& team, doubl
   auto memory = AllocateHostBuffer(kReadBytes);
   if (!memory.ok()) return 0;
   const MemorySpan span = (*memory)->span();
-  constexpr int64_t kPieces = kReadBytes / 4096;
+  std::fill(span.data, span.data + kReadBytes, std::byte{0});
+  constexpr size_t kPiece = size_t{1} << 20;
   std::vector<float> sums(team.size() * 16);  // a cache line apart
-  team.Run([&](int member) {  // pages appear where their reader runs
-    const auto share = cpu::ShareOf(kPieces, member, team.size());
-    std::fill(span.data + share.begin * 4096, span.data + share.end * 4096, std::byte{0});
-  });
   return kReadBytes * RoundsPerSecond(seconds, [&] {
-    team.Run([&](int member) {
-      const auto share = cpu::ShareOf(kPieces, member, team.size());
-      sums[member * 16] =
-          kernels.read_bytes(span.data + share.begin * 4096, (share.end - share.begin) * 4096);
-    });
-  });
+           team.Run(kReadBytes / kPiece, [&](int piece, int member) {
+             sums[member * 16] += kernels.read_bytes(span.data + piece * kPiece, kPiece);
+           });
+         });
 }
 
 double MeasureInt8(const cpu::KernelTable& kernels, cpu::ThreadTeam& team, double seconds) {
-  constexpr int64_t kRounds = 200'000;
+  constexpr int64_t kRounds = 50'000;  // about a millisecond
   std::vector<int32_t> sinks(team.size() * 16);
   std::vector<int64_t> products(team.size() * 8);
+  const int tasks = 8 * team.size();
   const double rounds = RoundsPerSecond(seconds, [&] {
-    team.Run([&](int member) {
+    team.Run(tasks, [&](int, int member) {
       products[member * 8] = kernels.int8_dots(kRounds, &sinks[member * 16]);
     });
   });
-  return rounds * 2.0 * static_cast<double>(products[0]) * team.size();
+  return rounds * 2.0 * static_cast<double>(products[0]) * tasks;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/vec.h"
 
 namespace baton::kernels::cpu {
 namespace {

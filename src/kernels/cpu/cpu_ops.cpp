@@ -23,6 +23,8 @@ namespace {
 
 // Elements under which waking the team costs more than it saves (about a microsecond's work).
 constexpr int64_t kSmallWork = 16 << 10;
+// Tasks a thread when there is enough to do: uneven cores even out, claims still cost nothing.
+constexpr int kTasksPerThread = 4;
 // Quantised activations worked on at a time: they should stay in the second-level cache while the
 // panels of a thread's share pass by.
 constexpr size_t kActivationBytes = size_t{1} << 20;
@@ -71,10 +73,12 @@ class CpuOps final : public Ops {
   // f(begin, end) over shares of [0, count) that cost `elements` each.
   template <typename F>
   void ForShares(int64_t count, int64_t elements, F f) {
-    if (count == 1 || count * elements < kSmallWork) return f(0, count);
-    team_.Run([&](int member) {
-      const Share share = ShareOf(count, member, team_.size());
-      if (share.begin < share.end) f(share.begin, share.end);
+    const int64_t wanted = std::min(count * elements / (kSmallWork / 2), count);
+    const int tasks = static_cast<int>(std::min<int64_t>(wanted, team_.size() * kTasksPerThread));
+    if (tasks <= 1 || team_.size() == 1) return f(0, count);
+    team_.Run(tasks, [&](int task, int) {
+      const Share share = ShareOf(count, task, tasks);
+      f(share.begin, share.end);
     });
   }
   void GatedMul(decltype(KernelTable::silu_mul) kernel, Tensor gate_up, Tensor out);
@@ -86,7 +90,7 @@ class CpuOps final : public Ops {
   BackendInfo info_;
   ThreadTeam team_;
   AttentionRunner attention_;
-  std::vector<int16_t> codes_;        // activations of the Linear at hand; grows, never shrinks
+  std::vector<int16_t> codes_;  // activations of the Linear at hand; grows, never shrinks
   std::vector<BlockScale> scales_;
 };
 
@@ -151,18 +155,19 @@ void CpuOps::LinearPanels(const PackedWeight& w, const Tensor& x, const float* b
                           const Tensor& y, Share panels) {
   const int blocks = x.cols / kBlock;
   const size_t row_bytes = static_cast<size_t>(x.cols) * sizeof(int16_t);
-  const int chunk = static_cast<int>(std::max<size_t>(
-      kTokenGroup, kActivationBytes / row_bytes / kTokenGroup * kTokenGroup));
+  const int chunk = static_cast<int>(
+      std::max<size_t>(kTokenGroup, kActivationBytes / row_bytes / kTokenGroup * kTokenGroup));
   for (int token = 0; token < x.rows; token += chunk) {
     const int tokens = std::min(chunk, x.rows - token);
     int64_t first_panel = 0;
     for (const PackedSegment& s : w.segments) {
-      const int begin = static_cast<int>(std::clamp<int64_t>(panels.begin - first_panel, 0, s.panels));
+      const int begin =
+          static_cast<int>(std::clamp<int64_t>(panels.begin - first_panel, 0, s.panels));
       const int end = static_cast<int>(std::clamp<int64_t>(panels.end - first_panel, 0, s.panels));
       first_panel += s.panels;
       if (begin >= end) continue;
-      const LinearOutput out{y.Row(token) + s.row_begin, y.cols, bias ? bias + s.row_begin : nullptr,
-                             add, static_cast<int>(s.rows)};
+      const LinearOutput out{y.Row(token) + s.row_begin, y.cols,
+                             bias ? bias + s.row_begin : nullptr, add, static_cast<int>(s.rows)};
       if (s.quantised) {
         const int64_t at = static_cast<int64_t>(token) * blocks;
         const QuantRows rows{codes_.data() + at * kBlock, scales_.data() + at, tokens};

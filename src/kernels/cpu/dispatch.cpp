@@ -22,7 +22,9 @@ bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
-bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+bool HasAvx512Vnni() {
+  return HasAvx512() && __builtin_cpu_supports("avx512vnni");
+}
 
 struct Candidate {
   const KernelTable& (*table)();
@@ -55,8 +57,7 @@ Result<const KernelTable*> SelectKernels(std::string_view isa) {
     if (!isa.empty()) return Error(Code::kUnsupported, "this CPU has no {}", isa);
   }
   if (isa.empty()) {
-    return Error(Code::kUnsupported,
-                 "this CPU lacks AVX2, FMA or F16C; use the reference backend");
+    return Error(Code::kUnsupported, "this CPU lacks AVX2, FMA or F16C; use the reference backend");
   }
   return Error(Code::kInvalidArgument, "no instruction set '{}'; there are {}", isa, names);
 }

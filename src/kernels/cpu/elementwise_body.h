@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/vec.h"
 
 namespace baton::kernels::cpu {
 namespace {
@@ -9,7 +10,8 @@ namespace {
 constexpr float kExpLowest = -87.0f;  // below, Exp gives 0 (the result would be subnormal)
 
 // e^x to about 1e-7 relative: x = n ln2 + r with ln2 in two parts (Cody and Waite), a Taylor
-// polynomial on |r| <= 0.347 (next term below 1e-8), 2^n put into the exponent. Saturates at x = 88.
+// polynomial on |r| <= 0.347 (next term below 1e-8), 2^n put into the exponent. Saturates at x
+// = 88.
 inline F32 Exp(F32 x) {
   const F32 lowest = Set1(kExpLowest);
   const F32 clamped = Max(Min(x, Set1(88.0f)), lowest);
@@ -36,7 +38,9 @@ inline void ForVectors(int n, F f) {
   for (; i + kLanes <= n; i += kLanes) f(i, kLanes);
   if (i < n) f(i, n - i);
 }
-inline F32 LoadSome(const float* p, int n) { return n == kLanes ? Load(p) : LoadTail(p, n); }
+inline F32 LoadSome(const float* p, int n) {
+  return n == kLanes ? Load(p) : LoadTail(p, n);
+}
 inline void StoreSome(float* p, F32 v, int n) {
   if (n == kLanes) return Store(p, v);
   StoreTail(p, v, n);
@@ -55,7 +59,9 @@ void RmsNormRow(const float* x, const float* weight, int width, float eps, float
   });
 }
 
-inline F32 Sigmoid(F32 x) { return Div(Set1(1.0f), Add(Set1(1.0f), Exp(Sub(Zero(), x)))); }
+inline F32 Sigmoid(F32 x) {
+  return Div(Set1(1.0f), Add(Set1(1.0f), Exp(Sub(Zero(), x))));
+}
 
 void SiluMulRow(const float* gate, const float* up, int count, float* out) {
   ForVectors(count, [&](int i, int n) {

@@ -12,9 +12,9 @@
 
 namespace baton::kernels::cpu {
 
-inline constexpr int kPanelRows = 16;   // weight rows side by side in one panel
-inline constexpr int kBlock = 32;       // columns that share a scale
-inline constexpr int kTokenGroup = 12;  // tokens whose quantised activations lie together
+inline constexpr int kPanelRows = 16;        // weight rows side by side in one panel
+inline constexpr int kBlock = 32;            // columns that share a scale
+inline constexpr int kTokenGroup = 12;       // tokens whose quantised activations lie together
 inline constexpr int kAttentionTile = 64;    // KV positions per softmax step, from position 0
 inline constexpr int kAttentionChunk = 512;  // positions per partial result, from position 0
 
@@ -25,12 +25,12 @@ enum class Element : uint8_t { kF32, kF16, kBF16 };
 struct QuantPanels {
   const std::byte* data;
   size_t panel_bytes;
-  size_t scales_offset;    // from the start of a panel
-  int blocks;              // cols / kBlock
-  int code_bits;           // 4 or 8
-  bool wide_scales;        // f32 instead of f16
-  bool has_min;            // value = code * d + m; else value = (code - centre) * d
-  bool half_scales;        // two scales a block, one per 16 columns (8-bit codes, f32, no min)
+  size_t scales_offset;  // from the start of a panel
+  int blocks;            // cols / kBlock
+  int code_bits;         // 4 or 8
+  bool wide_scales;      // f32 instead of f16
+  bool has_min;          // value = code * d + m; else value = (code - centre) * d
+  bool half_scales;      // two scales a block, one per 16 columns (8-bit codes, f32, no min)
   float minus_centre;
 };
 
@@ -44,8 +44,8 @@ struct DensePanels {
 // Activations of one block: value = scale * code, sums already scaled.
 struct BlockScale {
   float scale;
-  float sum;            // scale * sum of the 32 codes
-  float half_sum[2];    // the same for each 16
+  float sum;          // scale * sum of the 32 codes
+  float half_sum[2];  // the same for each 16
 };
 
 // Activations quantised to 16 bits, in groups of kTokenGroup tokens (the last one may be smaller):
@@ -61,24 +61,24 @@ struct QuantRows {
 struct LinearOutput {
   float* y;
   int64_t stride;
-  const float* bias;   // may be null
+  const float* bias;  // may be null
   bool add;
-  int rows;            // rows of the segment: the last panel may be partly padding
+  int rows;  // rows of the segment: the last panel may be partly padding
 };
 
 struct AttentionJob {
-  const float* q;      // the slice's first row
+  const float* q;  // the slice's first row
   int64_t q_stride;
   float* out;
   int64_t out_stride;
-  const std::byte* layer_base;   // K of page 0 of this layer
+  const std::byte* layer_base;  // K of page 0 of this layer
   size_t page_bytes;
-  size_t plane_bytes;            // from K to V
+  size_t plane_bytes;  // from K to V
   size_t token_bytes;
   const int32_t* pages;
   int page_tokens;
   Element element;
-  int group;           // query heads per KV head
+  int group;  // query heads per KV head
   int head_dim;
   float scale;
   int window;
@@ -87,19 +87,19 @@ struct AttentionJob {
 
 // Working memory of one attention thread, for up to `rows` query rows. Floats, 64-byte aligned.
 struct AttentionScratch {
-  float* q;        // [rows, padded]
-  float* keys;     // [kAttentionTile, padded] as loaded
-  float* keys_t;   // [padded, kAttentionTile]
-  float* values;   // [kAttentionTile, padded]
-  float* scores;   // [rows, kAttentionTile]
-  float* alpha;    // [rows]
+  float* q;       // [rows, padded]
+  float* keys;    // [kAttentionTile, padded] as loaded
+  float* keys_t;  // [padded, kAttentionTile]
+  float* values;  // [kAttentionTile, padded]
+  float* scores;  // [rows, kAttentionTile]
+  float* alpha;   // [rows]
 };
 
 // Softmax state of some query rows over some positions.
 struct AttentionState {
-  float* top;      // [rows] largest score, -inf when nothing was visible
-  float* total;    // [rows]
-  float* mixed;    // [rows, padded]
+  float* top;    // [rows] largest score, -inf when nothing was visible
+  float* total;  // [rows]
+  float* mixed;  // [rows, padded]
 };
 
 struct KernelTable {
@@ -140,7 +140,9 @@ struct KernelTable {
 };
 
 // Head dimensions are padded to whole vectors of the widest instruction set.
-inline constexpr int PadHead(int head_dim) { return (head_dim + 15) / 16 * 16; }
+inline constexpr int PadHead(int head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
 
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();

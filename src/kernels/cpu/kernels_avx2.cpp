@@ -1,6 +1,4 @@
 // The kernel bodies for AVX2 with FMA and F16C.
-#include "kernels/cpu/vec_avx2.h"
-//
 #include "kernels/cpu/kernel_bodies.h"
 
 namespace baton::kernels::cpu {

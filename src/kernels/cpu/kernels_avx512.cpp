@@ -1,6 +1,4 @@
 // The kernel bodies for AVX-512 F/BW/VL/DQ.
-#include "kernels/cpu/vec_avx512.h"
-//
 #include "kernels/cpu/kernel_bodies.h"
 
 namespace baton::kernels::cpu {

@@ -32,8 +32,8 @@ void DenseTile(const DensePanels& w, const std::byte* panel, const float* x,
     F32 v[P * kSubPanels];
 #pragma GCC unroll 8
     for (int s = 0; s < P * kSubPanels; ++s) {
-      const std::byte* p = panel + (s / kSubPanels) * w.panel_bytes +
-                           static_cast<size_t>(k) * kPanelRows * kSize;
+      const std::byte* p =
+          panel + (s / kSubPanels) * w.panel_bytes + static_cast<size_t>(k) * kPanelRows * kSize;
       v[s] = LoadElements<kElement>(p, (s % kSubPanels) * kLanes);
     }
 #pragma GCC unroll 12

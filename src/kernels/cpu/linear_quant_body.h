@@ -1,5 +1,4 @@
-// Quantised weights times activations quantised to 16 bits. Compiled once per instruction set; a
-// vec_<isa>.h is included before.
+// Quantised weights times activations quantised to 16 bits. Compiled once per instruction set.
 //
 // One lane is one weight row, so a result is one chain of operations down its lane: for each block
 // an exact integer dot product, then acc = fma(d * dx, dot, acc) and acc = fma(m, dx * sum, acc).
@@ -12,6 +11,7 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/vec.h"
 
 namespace baton::kernels::cpu {
 namespace {
@@ -42,7 +42,8 @@ void QuantizeRow(const float* x, int cols, int group_tokens, int16_t* codes, Blo
     }
     const int32_t low = ReduceAddInt(sums[0]);
     const int32_t high = ReduceAddInt(sums[1]);
-    *scales = {scale, scale * static_cast<float>(low + high),
+    *scales = {scale,
+               scale * static_cast<float>(low + high),
                {scale * static_cast<float>(low), scale * static_cast<float>(high)}};
     codes += group_tokens * kBlock;
     scales += group_tokens;
@@ -55,10 +56,14 @@ template <int kBits>
 inline I32 CodePair(I32 raw, int p) {
   if constexpr (kBits == 8) return p == 0 ? AndInt(raw, Set16(0xff)) : ShiftRight16<8>(raw);
   switch (p) {
-    case 0: return AndInt(raw, Set16(15));
-    case 1: return AndInt(ShiftRight16<4>(raw), Set16(15));
-    case 2: return AndInt(ShiftRight16<8>(raw), Set16(15));
-    default: return ShiftRight16<12>(raw);
+    case 0:
+      return AndInt(raw, Set16(15));
+    case 1:
+      return AndInt(ShiftRight16<4>(raw), Set16(15));
+    case 2:
+      return AndInt(ShiftRight16<8>(raw), Set16(15));
+    default:
+      return ShiftRight16<12>(raw);
   }
 }
 
@@ -137,8 +142,7 @@ void QuantTile(const QuantPanels& w, const std::byte* panel, int sub, const int1
   for (int b = 0; b < w.blocks; ++b) {
     if constexpr (N <= 2) {
       // One pass over the weights: the next lines are wanted soon and once.
-      for (int v = 0; v < kVectors; ++v)
-        __builtin_prefetch(weights + v * 64 + 4096);
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(weights + v * 64 + 4096);
     }
     const F32 d = LoadScale(panel_scales, w.wide_scales, scale_row);
     I32 dots[N];
@@ -208,8 +212,8 @@ void LinearQuantOf(const QuantPanels& w, const QuantRows& x, const LinearOutput&
   }
 }
 
-void LinearQuant(const QuantPanels& w, const QuantRows& x, const LinearOutput& out,
-                 int panel_begin, int panel_end) {
+void LinearQuant(const QuantPanels& w, const QuantRows& x, const LinearOutput& out, int panel_begin,
+                 int panel_end) {
   if (w.code_bits == 4) return LinearQuantOf<4, false>(w, x, out, panel_begin, panel_end);
   if (w.half_scales) return LinearQuantOf<8, true>(w, x, out, panel_begin, panel_end);
   LinearQuantOf<8, false>(w, x, out, panel_begin, panel_end);

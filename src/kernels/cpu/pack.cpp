@@ -1,5 +1,6 @@
 #include "kernels/cpu/pack.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/half.h"
@@ -25,14 +26,22 @@ struct QuantForm {
 
 QuantForm FormOf(DType dtype) {
   switch (dtype) {
-    case DType::kQ4_0: return {4, false, false, false, 8};
-    case DType::kQ4_1: return {4, false, true, false, 0};
-    case DType::kQ5_0: return {8, false, false, false, 16};
-    case DType::kQ5_1: return {8, false, true, false, 0};
-    case DType::kQ8_0: return {8, false, false, false, 128};
-    case DType::kQ4_K: return {4, true, true, false, 0};
-    case DType::kQ6_K: return {8, true, false, true, 32};
-    default: BATON_CHECK(false, "{} has no codes", InfoOf(dtype).name);
+    case DType::kQ4_0:
+      return {4, false, false, false, 8};
+    case DType::kQ4_1:
+      return {4, false, true, false, 0};
+    case DType::kQ5_0:
+      return {8, false, false, false, 16};
+    case DType::kQ5_1:
+      return {8, false, true, false, 0};
+    case DType::kQ8_0:
+      return {8, false, false, false, 128};
+    case DType::kQ4_K:
+      return {4, true, true, false, 0};
+    case DType::kQ6_K:
+      return {8, true, false, true, 32};
+    default:
+      BATON_CHECK(false, "{} has no codes", InfoOf(dtype).name);
   }
 }
 
@@ -105,8 +114,8 @@ void UnpackQ6K(const uint8_t* block, int first, RowCodes& row) {
 
 void UnpackRow(const StoredTensor& stored, int64_t r, RowCodes& row) {
   const DTypeInfo& info = InfoOf(stored.dtype);
-  const auto* block = reinterpret_cast<const uint8_t*>(stored.data) +
-                      static_cast<size_t>(r) * stored.RowBytes();
+  const auto* block =
+      reinterpret_cast<const uint8_t*>(stored.data) + static_cast<size_t>(r) * stored.RowBytes();
   const int step = info.block_elements / kBlock;
   for (int b = 0; b < stored.cols / kBlock; b += step, block += info.block_bytes) {
     if (stored.dtype == DType::kQ4_K) UnpackQ4K(block, b, row);
@@ -115,10 +124,13 @@ void UnpackRow(const StoredTensor& stored, int64_t r, RowCodes& row) {
   }
 }
 
-// Position of a column's code inside a block of a panel, for row 0 of the panel. Byte, and shift
+// Position of a column's code inside a block of a panel, for row 0 of the panel: byte, and shift
 // inside the byte.
-struct CodePlace { int byte; int shift; };
-CodePlace PlaceOf(int code_bits, int column) {
+struct CodePlace {
+  int byte;
+  int shift;
+};
+constexpr CodePlace PlaceOf(int code_bits, int column) {
   const int per_vector = code_bits == 4 ? 8 : 4;
   const int vector = column / per_vector;
   const int word = column % 2;
@@ -126,15 +138,32 @@ CodePlace PlaceOf(int code_bits, int column) {
   if (code_bits == 8) return {vector * 64 + word * 2 + position, 0};
   return {vector * 64 + word * 2 + position / 2, position % 2 * 4};
 }
+struct CodePlaces {
+  constexpr explicit CodePlaces(int code_bits) {
+    for (int c = 0; c < kBlock; ++c) of[c] = PlaceOf(code_bits, c);
+  }
+  CodePlace of[kBlock] = {};
+};
+constexpr CodePlaces kPlaces4(4), kPlaces8(8);
+const CodePlaces& PlacesFor(int code_bits) {
+  return code_bits == 4 ? kPlaces4 : kPlaces8;
+}
 
-size_t BlockCodeBytes(const QuantPanels& q) { return size_t{kPanelRows} * kBlock * q.code_bits / 8; }
-int ScalesPerRow(const QuantPanels& q) { return q.has_min || q.half_scales ? 2 : 1; }
-size_t ScaleBytes(const QuantPanels& q) { return q.wide_scales ? 4 : 2; }
+size_t BlockCodeBytes(const QuantPanels& q) {
+  return size_t{kPanelRows} * kBlock * q.code_bits / 8;
+}
+int ScalesPerRow(const QuantPanels& q) {
+  return q.has_min || q.half_scales ? 2 : 1;
+}
+size_t ScaleBytes(const QuantPanels& q) {
+  return q.wide_scales ? 4 : 2;
+}
 
 // Address of scale `index` (0: d, 1: m or the second half's d) of a block and row.
 size_t ScaleOffset(const QuantPanels& q, int block, int index, int lane) {
   return q.scales_offset +
-         ((static_cast<size_t>(block) * ScalesPerRow(q) + index) * kPanelRows + lane) * ScaleBytes(q);
+         ((static_cast<size_t>(block) * ScalesPerRow(q) + index) * kPanelRows + lane) *
+             ScaleBytes(q);
 }
 
 void WriteScale(const QuantPanels& q, std::byte* panel, int block, int index, int lane, float v) {
@@ -156,10 +185,11 @@ float ReadScale(const QuantPanels& q, const std::byte* panel, int block, int ind
 }
 
 void WriteQuantRow(const QuantPanels& q, const RowCodes& row, int lane, std::byte* panel) {
+  const CodePlaces& places = PlacesFor(q.code_bits);
   for (int b = 0; b < q.blocks; ++b) {
     auto* codes = reinterpret_cast<uint8_t*>(panel) + b * BlockCodeBytes(q) + lane * 4;
     for (int c = 0; c < kBlock; ++c) {
-      const CodePlace place = PlaceOf(q.code_bits, c);
+      const CodePlace place = places.of[c];
       codes[place.byte] |= static_cast<uint8_t>(row.codes[b * kBlock + c] << place.shift);
     }
     if (q.half_scales) {
@@ -186,7 +216,9 @@ void PackQuantPanels(const StoredTensor& part, const PackedSegment& segment, std
   }
 }
 
-size_t ElementBytes(Element element) { return element == Element::kF32 ? 4 : 2; }
+size_t ElementBytes(Element element) {
+  return element == Element::kF32 ? 4 : 2;
+}
 
 void PackDensePanels(const StoredTensor& part, const PackedSegment& segment, std::byte* data,
                      Share share) {
@@ -207,7 +239,9 @@ void PackDensePanels(const StoredTensor& part, const PackedSegment& segment, std
   }
 }
 
-size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+size_t RoundUp64(size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
 // Shapes and sizes of a part, without its data.
 PackedSegment PlanSegment(const StoredTensor& part) {
@@ -232,7 +266,8 @@ PackedSegment PlanSegment(const StoredTensor& part) {
     d.element = part.dtype == DType::kF16    ? Element::kF16
                 : part.dtype == DType::kBF16 ? Element::kBF16
                                              : Element::kF32;
-    d.panel_bytes = RoundUp64(static_cast<size_t>(part.cols) * kPanelRows * ElementBytes(d.element));
+    d.panel_bytes =
+        RoundUp64(static_cast<size_t>(part.cols) * kPanelRows * ElementBytes(d.element));
   }
   return s;
 }
@@ -245,14 +280,14 @@ void ReadQuantRow(const QuantPanels& q, int64_t row, float* out) {
   const std::byte* panel = q.data + static_cast<size_t>(row / kPanelRows) * q.panel_bytes;
   const int lane = static_cast<int>(row % kPanelRows);
   const int mask = (1 << q.code_bits) - 1;
+  const CodePlaces& places = PlacesFor(q.code_bits);
   for (int b = 0; b < q.blocks; ++b) {
-    const auto* codes =
-        reinterpret_cast<const uint8_t*>(panel) + b * BlockCodeBytes(q) + lane * 4;
+    const auto* codes = reinterpret_cast<const uint8_t*>(panel) + b * BlockCodeBytes(q) + lane * 4;
     const float d0 = ReadScale(q, panel, b, 0, lane);
     const float d1 = q.half_scales ? ReadScale(q, panel, b, 1, lane) : d0;
     const float m = q.has_min ? ReadScale(q, panel, b, 1, lane) : 0.0f;
     for (int c = 0; c < kBlock; ++c) {
-      const CodePlace place = PlaceOf(q.code_bits, c);
+      const CodePlace place = places.of[c];
       const auto code = static_cast<float>((codes[place.byte] >> place.shift) & mask);
       *out++ = (code + q.minus_centre) * (c < kBlock / 2 ? d0 : d1) + m;
     }
@@ -308,8 +343,9 @@ Result<std::unique_ptr<const PackedWeight>> PackWeight(std::span<const StoredTen
   for (size_t i = 0; i < parts.size(); ++i) {
     PackedSegment& s = weight->segments[i];
     (s.quantised ? s.quant.data : s.dense.data) = data;
-    team.Run([&](int member) {
-      const Share share = ShareOf(s.panels, member, team.size());
+    const int tasks = std::min(s.panels, team.size() * 4);
+    team.Run(tasks, [&](int task, int) {
+      const Share share = ShareOf(s.panels, task, tasks);
       if (s.quantised) PackQuantPanels(parts[i], s, data, share);
       else PackDensePanels(parts[i], s, data, share);
     });

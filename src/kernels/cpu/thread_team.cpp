@@ -1,18 +1,22 @@
 #include "kernels/cpu/thread_team.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <chrono>
-
-#include <fmt/format.h>
 
 #include "common/status.h"
 
 namespace baton::kernels::cpu {
 namespace {
 
-// Longer than the gap between two kernels of a step, far shorter than anything a person notices.
-constexpr auto kSpin = std::chrono::microseconds(50);
+using Clock = std::chrono::steady_clock;
+
+// About the gap between two kernels of a step; after it other processes may have the core.
+constexpr auto kSpin = std::chrono::microseconds(10);
+// When nothing has come by then, nothing is running: sleep.
+constexpr auto kPatience = std::chrono::microseconds(60);
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -20,15 +24,18 @@ inline void Pause() {
 #endif
 }
 
-// Returns once `value` differs from `old`: spinning first, asleep after that.
-void WaitWhile(const std::atomic<int>& value, int old) {
-  const auto give_up = std::chrono::steady_clock::now() + kSpin;
-  do {
-    for (int i = 0; i < 32; ++i) {
+// Returns once `value` differs from `old`: spinning first, then yielding, asleep in the end.
+void WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
+  const auto start = Clock::now();
+  for (;;) {
+    for (int i = 0; i < 16; ++i) {
       if (value.load(std::memory_order_acquire) != old) return;
       Pause();
     }
-  } while (std::chrono::steady_clock::now() < give_up);
+    const auto waited = Clock::now() - start;
+    if (waited > kPatience) break;
+    if (waited > kSpin) sched_yield();
+  }
   value.wait(old, std::memory_order_acquire);
 }
 
@@ -44,29 +51,56 @@ ThreadTeam::ThreadTeam(int threads) : size_(threads) {
 }
 
 ThreadTeam::~ThreadTeam() {
-  stop_ = true;
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
+  stop_.store(true, std::memory_order_relaxed);
+  runs_.fetch_add(1, std::memory_order_release);
+  runs_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadTeam::Start(Entry entry, void* context) {
-  if (size_ == 1) return entry(context, 0);
-  entry_ = entry;
-  context_ = context;
-  pending_.store(size_ - 1, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();  // no system call unless someone sleeps
-  entry(context, 0);
-  for (int left; (left = pending_.load(std::memory_order_acquire)) != 0;) WaitWhile(pending_, left);
+void ThreadTeam::Start(int tasks, Entry entry, void* context) {
+  if (size_ == 1 || tasks <= 1) {
+    for (int task = 0; task < tasks; ++task) entry(context, task, 0);
+    return;
+  }
+  tasks_.store(tasks, std::memory_order_relaxed);
+  entry_.store(entry, std::memory_order_relaxed);
+  context_.store(context, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  const uint32_t run = runs_.load(std::memory_order_relaxed) + 1;
+  claim_.store(uint64_t{run} << 32, std::memory_order_release);
+  runs_.store(run, std::memory_order_release);
+  runs_.notify_all();  // no system call unless someone sleeps
+  ClaimTasks(0);
+  const auto all = static_cast<uint32_t>(tasks);
+  for (uint32_t done; (done = done_.load(std::memory_order_acquire)) != all;)
+    WaitWhile(done_, done);
+}
+
+void ThreadTeam::ClaimTasks(int member) {
+  uint64_t claim = claim_.load(std::memory_order_acquire);
+  for (;;) {
+    const int task = static_cast<int>(claim & 0xffffffffu);
+    const int tasks = tasks_.load(std::memory_order_relaxed);
+    const Entry entry = entry_.load(std::memory_order_relaxed);
+    void* const context = context_.load(std::memory_order_relaxed);
+    if (task >= tasks) return;
+    if (!claim_.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
+      continue;
+    }
+    entry(context, task, member);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(tasks))
+      done_.notify_one();
+    claim = claim_.load(std::memory_order_acquire);
+  }
 }
 
 void ThreadTeam::Work(int member) {
-  for (int seen = 0;; ++seen) {
-    WaitWhile(epoch_, seen);
-    if (stop_) return;
-    entry_(context_, member);
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
+  for (uint32_t seen = 0;;) {
+    WaitWhile(runs_, seen);
+    seen = runs_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_relaxed)) return;
+    ClaimTasks(member);
   }
 }
 

@@ -14,27 +14,57 @@ constexpr int kLanes = 16;
 using F32 = __m512;
 using I32 = __m512i;
 
-inline F32 Load(const float* p) { return _mm512_loadu_ps(p); }
-inline void Store(float* p, F32 v) { _mm512_storeu_ps(p, v); }
-inline F32 Set1(float v) { return _mm512_set1_ps(v); }
-inline F32 Zero() { return _mm512_setzero_ps(); }
-inline F32 Add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
-inline F32 Sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
-inline F32 Mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
-inline F32 Div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
-inline F32 Max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
-inline F32 Min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
-inline F32 Fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
-inline F32 Abs(F32 a) { return _mm512_abs_ps(a); }
+inline F32 Load(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+inline void Store(float* p, F32 v) {
+  _mm512_storeu_ps(p, v);
+}
+inline F32 Set1(float v) {
+  return _mm512_set1_ps(v);
+}
+inline F32 Zero() {
+  return _mm512_setzero_ps();
+}
+inline F32 Add(F32 a, F32 b) {
+  return _mm512_add_ps(a, b);
+}
+inline F32 Sub(F32 a, F32 b) {
+  return _mm512_sub_ps(a, b);
+}
+inline F32 Mul(F32 a, F32 b) {
+  return _mm512_mul_ps(a, b);
+}
+inline F32 Div(F32 a, F32 b) {
+  return _mm512_div_ps(a, b);
+}
+inline F32 Max(F32 a, F32 b) {
+  return _mm512_max_ps(a, b);
+}
+inline F32 Min(F32 a, F32 b) {
+  return _mm512_min_ps(a, b);
+}
+inline F32 Fma(F32 a, F32 b, F32 c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline F32 Abs(F32 a) {
+  return _mm512_abs_ps(a);
+}
 // v where x >= limit, else 0.
 inline F32 ZeroBelow(F32 x, F32 limit, F32 v) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v);
 }
 
 // The first n < kLanes elements; the rest read as zero, and are not written.
-inline __mmask16 TailMask(int n) { return static_cast<__mmask16>((1u << n) - 1); }
-inline F32 LoadTail(const float* p, int n) { return _mm512_maskz_loadu_ps(TailMask(n), p); }
-inline void StoreTail(float* p, F32 v, int n) { _mm512_mask_storeu_ps(p, TailMask(n), v); }
+inline __mmask16 TailMask(int n) {
+  return static_cast<__mmask16>((1u << n) - 1);
+}
+inline F32 LoadTail(const float* p, int n) {
+  return _mm512_maskz_loadu_ps(TailMask(n), p);
+}
+inline void StoreTail(float* p, F32 v, int n) {
+  _mm512_mask_storeu_ps(p, TailMask(n), v);
+}
 
 inline float ReduceAdd(F32 v) {
   const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -49,19 +79,41 @@ inline float ReduceMax(F32 v) {
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
-inline I32 ZeroInt() { return _mm512_setzero_si512(); }
-inline I32 LoadInt(const void* p) { return _mm512_loadu_si512(p); }
-inline I32 SetInt(int32_t v) { return _mm512_set1_epi32(v); }
-inline I32 Set16(int16_t v) { return _mm512_set1_epi16(v); }
-inline I32 AddInt(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
-inline I32 AndInt(I32 a, I32 b) { return _mm512_and_si512(a, b); }
+inline I32 ZeroInt() {
+  return _mm512_setzero_si512();
+}
+inline I32 LoadInt(const void* p) {
+  return _mm512_loadu_si512(p);
+}
+inline I32 SetInt(int32_t v) {
+  return _mm512_set1_epi32(v);
+}
+inline I32 Set16(int16_t v) {
+  return _mm512_set1_epi16(v);
+}
+inline I32 AddInt(I32 a, I32 b) {
+  return _mm512_add_epi32(a, b);
+}
+inline I32 AndInt(I32 a, I32 b) {
+  return _mm512_and_si512(a, b);
+}
 template <int kBits>
-inline I32 ShiftRight16(I32 a) { return _mm512_srli_epi16(a, kBits); }
+inline I32 ShiftRight16(I32 a) {
+  return _mm512_srli_epi16(a, kBits);
+}
 template <int kBits>
-inline I32 ShiftLeft32(I32 a) { return _mm512_slli_epi32(a, kBits); }
-inline I32 RoundToInt(F32 v) { return _mm512_cvtps_epi32(v); }
-inline F32 IntToFloat(I32 v) { return _mm512_cvtepi32_ps(v); }
-inline F32 AsFloat(I32 v) { return _mm512_castsi512_ps(v); }
+inline I32 ShiftLeft32(I32 a) {
+  return _mm512_slli_epi32(a, kBits);
+}
+inline I32 RoundToInt(F32 v) {
+  return _mm512_cvtps_epi32(v);
+}
+inline F32 IntToFloat(I32 v) {
+  return _mm512_cvtepi32_ps(v);
+}
+inline F32 AsFloat(I32 v) {
+  return _mm512_castsi512_ps(v);
+}
 inline int32_t ReduceAddInt(I32 v) {
   const __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti32x8_epi32(v, 1));
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
@@ -109,8 +161,8 @@ inline void StoreF16(void* p, F32 v) {
 inline void StoreBF16(void* p, F32 v) {
   const __m512i u = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-  __m512i r = _mm512_srli_epi32(
-      _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  __m512i r =
+      _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc0));
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(r));
 }
@@ -133,8 +185,8 @@ inline void TransposeTile(const float* in, int64_t in_stride, float* out, int64_
   }
   // A 4 x 4 transpose of 128-bit lanes for each column class c.
   for (int c = 0; c < 4; ++c) {
-    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);        // lanes 0, 2
-    const __m512 b = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);        // lanes 1, 3
+    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);  // lanes 0, 2
+    const __m512 b = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);  // lanes 1, 3
     const __m512 d = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
     const __m512 e = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
     _mm512_storeu_ps(out + c * out_stride, _mm512_shuffle_f32x4(a, d, 0x88));

@@ -138,8 +138,8 @@ void ReferenceOps::SiluMul(Tensor gate_up, Tensor out) {
   for (int t = 0; t < out.rows; ++t) {
     for (int c = 0; c < out.cols; ++c) {
       const double gate = gate_up.Row(t)[c];
-      out.Row(t)[c] = static_cast<float>(gate / (1.0 + std::exp(-gate)) *
-                                         gate_up.Row(t)[out.cols + c]);
+      out.Row(t)[c] =
+          static_cast<float>(gate / (1.0 + std::exp(-gate)) * gate_up.Row(t)[out.cols + c]);
     }
   }
 }
@@ -151,8 +151,8 @@ void ReferenceOps::GeluTanhMul(Tensor gate_up, Tensor out) {
     for (int c = 0; c < out.cols; ++c) {
       const double g = gate_up.Row(t)[c];
       const double inner = kSqrt2OverPi * (g + 0.044715 * g * g * g);
-      out.Row(t)[c] = static_cast<float>(0.5 * g * (1.0 + std::tanh(inner)) *
-                                         gate_up.Row(t)[out.cols + c]);
+      out.Row(t)[c] =
+          static_cast<float>(0.5 * g * (1.0 + std::tanh(inner)) * gate_up.Row(t)[out.cols + c]);
     }
   }
 }
@@ -222,8 +222,7 @@ void AttendOne(const AttentionArgs& args, const SequenceSlice& s, int i, int hea
   std::vector<double> scores(position + 1);
   double top = -std::numeric_limits<double>::infinity();
   for (int j = first; j <= position; ++j) {
-    const std::byte* key =
-        args.kv->Keys(s.pages[j / layout.page_tokens], args.layer) + item(j);
+    const std::byte* key = args.kv->Keys(s.pages[j / layout.page_tokens], args.layer) + item(j);
     double dot = 0;
     for (int d = 0; d < dim; ++d) dot += q[d] * LoadElement(key, layout.dtype, d);
     scores[j] = dot * args.scale;
@@ -233,8 +232,7 @@ void AttendOne(const AttentionArgs& args, const SequenceSlice& s, int i, int hea
   std::vector<double> mixed(dim, 0.0);
   for (int j = first; j <= position; ++j) {
     const double weight = std::exp(scores[j] - top);
-    const std::byte* value =
-        args.kv->Values(s.pages[j / layout.page_tokens], args.layer) + item(j);
+    const std::byte* value = args.kv->Values(s.pages[j / layout.page_tokens], args.layer) + item(j);
     total += weight;
     for (int d = 0; d < dim; ++d) mixed[d] += weight * LoadElement(value, layout.dtype, d);
   }
@@ -268,6 +266,8 @@ void ReferenceOps::SplitColumns(Tensor x, std::span<const Tensor> parts) {
 
 }  // namespace
 
-std::unique_ptr<Ops> MakeReferenceOps() { return std::make_unique<ReferenceOps>(); }
+std::unique_ptr<Ops> MakeReferenceOps() {
+  return std::make_unique<ReferenceOps>();
+}
 
 }  // namespace baton::kernels
