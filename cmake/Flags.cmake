@@ -30,3 +30,7 @@ if(BATON_SANITIZE)
   add_compile_options(-fsanitize=${_list} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${_list})
 endif()
+
+if(BATON_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # coverage that guides the fuzzer
+endif()
