@@ -98,18 +98,22 @@ std::string Join(const std::vector<std::string>& items, std::string_view separat
   return out;
 }
 
+// Repositories of GGUF files often carry the original config.json too, so that it decides only
+// when the folder holds safetensors or no weights at all (enough for dummy weights).
 Result<ModelFiles> InspectFolder(const fs::path& folder) {
-  if (Exists(folder / "config.json")) {
-    return ModelFiles{ModelFormat::kSafetensors, folder.string(), folder.string()};
-  }
   std::error_code error;
   std::vector<std::string> ggufs;
+  bool has_safetensors = false;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (it->path().extension() == ".gguf" && !IsLaterSplit(name)) ggufs.push_back(name);
+    has_safetensors |= name.ends_with(".safetensors");
+    if (name.ends_with(".gguf") && !IsLaterSplit(name)) ggufs.push_back(name);
   }
   if (error) {
     return Error(Code::kInvalidArgument, "cannot read folder {}: {}", folder.string(), error.message());
+  }
+  if (Exists(folder / "config.json") && (has_safetensors || ggufs.empty())) {
+    return ModelFiles{ModelFormat::kSafetensors, folder.string(), folder.string()};
   }
   std::sort(ggufs.begin(), ggufs.end());
   if (ggufs.size() == 1) {

@@ -18,7 +18,7 @@ struct ModelFiles {
 };
 
 // A path that exists goes before a hub id. A folder with config.json is safetensors (the weights
-// themselves are looked for when they are loaded), one without is searched for one GGUF model.
+// themselves are looked for when they are loaded) unless it holds GGUF and no .safetensors files.
 // kNotFound lists every place that was looked at; kInvalidArgument when a folder holds no model or
 // several GGUF files (names them). `revision` (a branch, tag or commit) is "main" when empty and
 // must not be given twice.

@@ -128,6 +128,9 @@ TEST_F(Hub, FilesAndFolders) {
   EXPECT_EQ(PathOf(ResolveModel(folder_ / "one")), gguf);
   EXPECT_EQ(PathOf(ResolveModel("~/one/m.gguf")), gguf);
 
+  folder_.Write("one/config.json", "{}");  // beside GGUF only, it does not decide
+  EXPECT_EQ(PathOf(ResolveModel(folder_ / "one")), gguf);
+
   folder_.Write("two/a.gguf", "x");
   folder_.Write("two/b.gguf", "x");
   EXPECT_EQ(ResolveModel(folder_ / "two").status().code(), Code::kInvalidArgument);

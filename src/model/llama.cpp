@@ -262,6 +262,7 @@ Status Llama::Load() {
   rope_ = ComputeRope(config_.rope, config_.rotary_dim);
   attention_scale_ = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   if (!borrows_) weights_.reset();
+  options_.progress = nullptr;  // the caller's; of no more use
   return status;
 }
 

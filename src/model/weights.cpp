@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 #include <set>
 
 #include "common/half.h"
@@ -166,14 +167,19 @@ Result<WeightView> WeightView::MakeDummy(const ModelConfig& config) {
     const Shape shape = ShapeOf(id.role, config);
     most = std::max(most, shape.rows * shape.cols);
   }
-  constexpr int64_t kMostElements = int64_t{1} << 36;
+  constexpr int64_t kMostElements = int64_t{1} << 32;  // 8 GiB
   if (most > kMostElements) {
     return Error(Code::kInvalidArgument, "a weight of {} elements is too large to make up", most);
   }
   // Uniform in +-0.035: the spread (0.02) that models are commonly initialised with, so that
   // activations stay finite through any number of layers. A xorshift generator: 16 GB models must
   // not wait for their noise.
-  auto noise = std::make_shared<std::vector<uint16_t>>(most);
+  std::shared_ptr<std::vector<uint16_t>> noise;
+  try {
+    noise = std::make_shared<std::vector<uint16_t>>(most);
+  } catch (const std::bad_alloc&) {
+    return Error(Code::kResourceExhausted, "no memory for a dummy weight of {} elements", most);
+  }
   uint64_t state = 0x9e3779b97f4a7c15;
   for (uint16_t& value : *noise) {
     state ^= state << 13;
