@@ -25,7 +25,9 @@ constexpr SizeRule kSizes[] = {
     {"context length", &ModelConfig::context_length, 1 << 30},
 };
 
-bool IsPositive(double v) { return std::isfinite(v) && v > 0; }
+bool IsPositive(double v) {
+  return std::isfinite(v) && v > 0;
+}
 
 Status CheckRope(const RopeConfig& rope, int rotary_dim, std::string_view source) {
   using Scaling = RopeConfig::Scaling;
@@ -102,7 +104,8 @@ Status CheckConfig(const ModelConfig& config, std::string_view source) {
 Status UnsupportedArchitecture(std::string_view architecture) {
   return Error(Code::kUnsupported,
                "architecture {} is not supported; supported are llama (LlamaForCausalLM), qwen2 "
-               "(Qwen2ForCausalLM) and qwen3 (Qwen3ForCausalLM)", Quote(architecture));
+               "(Qwen2ForCausalLM) and qwen3 (Qwen3ForCausalLM)",
+               Quote(architecture));
 }
 
 }  // namespace baton::model

@@ -25,9 +25,10 @@ struct RopeConfig {
   // yarn's magnitude: given, or from mscale / mscale_all_dim (0: absent), or from factor.
   std::optional<double> attention_factor;
   double mscale = 0, mscale_all_dim = 0;
-  bool truncate = true;                              // yarn: round the ramp's ends to whole pairs
+  bool truncate = true;  // yarn: round the ramp's ends to whole pairs
   int original_context = 0;
-  // GGUF may carry llama3's factors as a tensor; when set (rotary_dim/2) they divide the frequencies.
+  // GGUF may carry llama3's factors as a tensor; when set (rotary_dim/2) they divide the
+  // frequencies.
   std::vector<float> frequency_factors;
 };
 
@@ -40,14 +41,14 @@ struct ModelConfig {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  int rotary_dim = 0;           // the first rotary_dim of each head turn; even, usually head_dim
+  int rotary_dim = 0;  // the first rotary_dim of each head turn; even, usually head_dim
   int vocab = 0;
   int context_length = 0;
   float rms_eps = 1e-5f;
   bool tied_embeddings = false;
-  bool attention_bias = false;  // q, k, v have biases
-  bool output_bias = false;     // the attention's output projection has one
-  bool qk_norm = false;         // RMSNorm of each head of q and k before RoPE (qwen3)
+  bool attention_bias = false;    // q, k, v have biases
+  bool output_bias = false;       // the attention's output projection has one
+  bool qk_norm = false;           // RMSNorm of each head of q and k before RoPE (qwen3)
   bool interleaved_rope = false;  // GGUF llama rows are permuted for pairs (2i, 2i+1)
   RopeConfig rope;
   std::optional<int32_t> bos_id;

@@ -64,14 +64,17 @@ TEST(HfConfig, ReadsVariants) {
   const auto qwen3 = Changed(R"({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"})");
   EXPECT_TRUE(qwen3->qk_norm && !qwen3->attention_bias);
   EXPECT_EQ(qwen3->head_dim, 128);
-  const auto fp8 = Changed(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})");
+  const auto fp8 = Changed(
+      R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})");
   EXPECT_TRUE(fp8.ok()) << fp8.status().message();
 }
 
 TEST(HfConfig, ReadsRopeOfOldAndNewFiles) {
-  const auto old = Changed(R"({"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+  const auto old =
+      Changed(R"({"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
     "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 512}})");
-  const auto recent = Changed(R"({"rope_parameters": {"rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0,
+  const auto recent =
+      Changed(R"({"rope_parameters": {"rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0,
     "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 512}})");
   for (const auto* c : {&old, &recent}) {
     ASSERT_TRUE(c->ok()) << c->status().message();
@@ -83,7 +86,8 @@ TEST(HfConfig, ReadsRopeOfOldAndNewFiles) {
   const auto oldest = Changed(R"({"rope_scaling": {"type": "linear", "factor": 2}})");
   EXPECT_EQ(oldest->rope.scaling, Scaling::kLinear);
   EXPECT_EQ(oldest->rope.factor, 2);
-  EXPECT_EQ(Changed(R"({"rope_parameters": {"rope_theta": 7, "rope_type": "default"}})")->rope.theta, 7);
+  EXPECT_EQ(
+      Changed(R"({"rope_parameters": {"rope_theta": 7, "rope_type": "default"}})")->rope.theta, 7);
 }
 
 struct Bad {
@@ -95,17 +99,21 @@ struct Bad {
 TEST(HfConfig, RefusesByName) {
   constexpr Code kBad = Code::kInvalidArgument, kNo = Code::kUnsupported;
   const Bad cases[] = {
-      {R"({"architectures": ["GPT2LMHeadModel"]})", kNo, "architecture 'GPT2LMHeadModel' is not supported; supported are llama"},
-      {R"({"architectures": ["LlamaForSequenceClassification"]})", kNo, "'LlamaForSequenceClassification'"},
+      {R"({"architectures": ["GPT2LMHeadModel"]})", kNo,
+       "architecture 'GPT2LMHeadModel' is not supported; supported are llama"},
+      {R"({"architectures": ["LlamaForSequenceClassification"]})", kNo,
+       "'LlamaForSequenceClassification'"},
       {R"({"architectures": null, "model_type": "qwen3_moe"})", kNo, "'qwen3_moe'"},
-      {R"({"architectures": null, "model_type": null})", kBad, "neither architectures nor model_type"},
+      {R"({"architectures": null, "model_type": null})", kBad,
+       "neither architectures nor model_type"},
       {R"({"architectures": [1]})", kBad, "architectures is an array, not a list of strings"},
       {R"({"hidden_size": null})", kBad, "config.json: hidden_size is missing"},
       {R"({"hidden_size": "64"})", kBad, "hidden_size is a string, not an integer"},
       {R"({"hidden_size": 64.5})", kBad, "hidden_size is a number, not an integer"},
       {R"({"hidden_size": 0})", kBad, "hidden size is 0"},
       {R"({"hidden_size": -64, "head_dim": 16})", kBad, "hidden size is -64"},
-      {R"({"hidden_size": 4294967296})", kBad, "hidden_size is an integer, not an integer of 32 bits"},
+      {R"({"hidden_size": 4294967296})", kBad,
+       "hidden_size is an integer, not an integer of 32 bits"},
       {R"({"num_hidden_layers": 2000000000})", kBad, "layer count is 2000000000"},
       {R"({"num_hidden_layers": 0})", kBad, "layer count is 0"},
       {R"({"intermediate_size": 2000000000})", kBad, "feed-forward size is"},
@@ -129,17 +137,23 @@ TEST(HfConfig, RefusesByName) {
       {R"({"use_sliding_window": true})", kNo, "use_sliding_window"},
       {R"({"quantization_config": {"quant_method": "awq"}})", kNo, "quant_method 'awq'"},
       {R"({"quantization_config": {"quant_method": "fp8"}})", kNo, "weight_block_size"},
-      {R"({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}})", kNo, "rope_type 'dynamic'"},
-      {R"({"rope_parameters": {"rope_type": "longrope"}})", kNo, "rope_type 'longrope'; supported are"},
-      {R"({"rope_parameters": {"rope_type": "linear"}})", kBad, "rope_parameters.factor is missing"},
+      {R"({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}})", kNo,
+       "rope_type 'dynamic'"},
+      {R"({"rope_parameters": {"rope_type": "longrope"}})", kNo,
+       "rope_type 'longrope'; supported are"},
+      {R"({"rope_parameters": {"rope_type": "linear"}})", kBad,
+       "rope_parameters.factor is missing"},
       {R"({"rope_parameters": {"rope_type": "linear", "factor": 0}})", kBad, "RoPE factor of 0"},
-      {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}})", kBad, "low_freq_factor is missing"},
-      {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}})", kBad,
-       "high_freq_factor (not above"},
+      {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}})", kBad,
+       "low_freq_factor is missing"},
+      {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}})",
+       kBad, "high_freq_factor (not above"},
       {R"({"rope_parameters": {"rope_type": "yarn", "factor": -1}})", kBad, "RoPE factor of -1"},
       {R"({"rope_parameters": {"rope_theta": 0}})", kBad, "RoPE theta of 0"},
-      {R"({"rope_parameters": {"rope_theta": "x"}})", kBad, "rope_parameters.rope_theta is a string"},
-      {R"({"rope_parameters": {"full_attention": {}}, "rope_theta": []})", kBad, "rope_theta is an array"},
+      {R"({"rope_parameters": {"rope_theta": "x"}})", kBad,
+       "rope_parameters.rope_theta is a string"},
+      {R"({"rope_parameters": {"full_attention": {}}, "rope_theta": []})", kBad,
+       "rope_theta is an array"},
       {R"({"rope_scaling": []})", kBad, "rope_scaling is an array, not an object"},
   };
   for (const Bad& bad : cases) {
@@ -154,12 +168,15 @@ TEST(HfConfig, RefusesByName) {
 
 GgufWriter GgufLlama() {
   GgufWriter w;
-  w.String("general.architecture", "llama").U32("llama.block_count", 3).U32("llama.embedding_length", 64);
+  w.String("general.architecture", "llama")
+      .U32("llama.block_count", 3)
+      .U32("llama.embedding_length", 64);
   w.U32("llama.feed_forward_length", 96).U32("llama.attention.head_count", 4);
   w.U32("llama.attention.head_count_kv", 2).U32("llama.context_length", 2048);
   w.F32("llama.attention.layer_norm_rms_epsilon", 1e-5f).U32("tokenizer.ggml.bos_token_id", 1);
   w.U32("tokenizer.ggml.eos_token_id", 2).U32("tokenizer.ggml.eot_token_id", 2);
-  w.U32("tokenizer.ggml.eom_token_id", 5).Strings("tokenizer.ggml.tokens", std::vector<std::string>(100));
+  w.U32("tokenizer.ggml.eom_token_id", 5)
+      .Strings("tokenizer.ggml.tokens", std::vector<std::string>(100));
   return w;
 }
 
@@ -212,14 +229,23 @@ TEST(GgufConfig, RefusesByName) {
       {[](GgufWriter& w) { w.U32("llama.rope.dimension_count", 15); }, "rotary size 15"},
       {[](GgufWriter& w) { w.U32("llama.rope.dimension_count", 32); }, "rotary size 32"},
       {[](GgufWriter& w) { w.U32("llama.attention.key_length", 0); }, "head size is 0"},
-      {[](GgufWriter& w) { w.Entry("llama.attention.key_length", 5, Raw(int32_t{-1})); }, "'llama.attention.key_length' is an integer"},
-      {[](GgufWriter& w) { w.Entry("llama.attention.key_length", 10, Raw(uint64_t{1} << 40)); }, "too large"},
-      {[](GgufWriter& w) { w.String("llama.rope.scaling.type", "longrope"); }, "rope.scaling.type 'longrope'"},
+      {[](GgufWriter& w) { w.Entry("llama.attention.key_length", 5, Raw(int32_t{-1})); },
+       "'llama.attention.key_length' is an integer"},
+      {[](GgufWriter& w) { w.Entry("llama.attention.key_length", 10, Raw(uint64_t{1} << 40)); },
+       "too large"},
+      {[](GgufWriter& w) { w.String("llama.rope.scaling.type", "longrope"); },
+       "rope.scaling.type 'longrope'"},
       {[](GgufWriter& w) { w.F32("llama.rope.freq_base", -1); }, "RoPE theta"},
-      {[](GgufWriter& w) { w.String("llama.rope.freq_base", "x"); }, "'llama.rope.freq_base' is a string, not a number"},
-      {[](GgufWriter& w) { w.Tensor("rope_freqs.weight", {4}, 0, std::string(16, '\1')); }, "rope_freqs.weight must be 8 F32"},
-      {[](GgufWriter& w) { w.Tensor("rope_freqs.weight", {8}, 0, std::string(32, '\0')); }, "RoPE frequency factor of 0"},
-      {[](GgufWriter& w) { w.Tensor("token_embd.weight", {64, 2}, 0, std::string(512, '\0')); }, "is outside of the vocabulary of 2"},
+      {[](GgufWriter& w) { w.String("llama.rope.freq_base", "x"); },
+       "'llama.rope.freq_base' is a string, not a number"},
+      {[](GgufWriter& w) { w.Tensor("rope_freqs.weight", {4}, 0, std::string(16, '\1')); },
+       "rope_freqs.weight must be 8 F32"},
+      {[](GgufWriter& w) { w.Tensor("rope_freqs.weight", {8}, 0, std::string(32, '\0')); },
+       "RoPE frequency factor of 0"},
+      {[](GgufWriter& w) {
+         w.Tensor("token_embd.weight", {64, 2}, 0, std::string(512, '\0'));
+       },
+       "is outside of the vocabulary of 2"},
   };
   for (const Case& c : cases) {
     auto writer = GgufLlama();
@@ -232,7 +258,8 @@ TEST(GgufConfig, RefusesByName) {
   EXPECT_THAT(FromGguf(other).status().message(), HasSubstr("'general.architecture' is missing"));
   other.String("general.architecture", "gemma3");
   EXPECT_EQ(FromGguf(other).status().code(), Code::kUnsupported);
-  EXPECT_THAT(FromGguf(other).status().message(), HasSubstr("'gemma3' is not supported; supported are llama"));
+  EXPECT_THAT(FromGguf(other).status().message(),
+              HasSubstr("'gemma3' is not supported; supported are llama"));
   GgufWriter bare;
   bare.String("general.architecture", "llama");
   EXPECT_THAT(FromGguf(bare).status().message(), HasSubstr("'llama.block_count' is missing"));
@@ -241,7 +268,9 @@ TEST(GgufConfig, RefusesByName) {
 TEST(GgufConfig, PerLayerNumbersMustAgree) {
   const auto with = [](std::vector<int32_t> heads) {
     GgufWriter w;
-    w.String("general.architecture", "llama").U32("llama.block_count", 2).U32("llama.embedding_length", 64);
+    w.String("general.architecture", "llama")
+        .U32("llama.block_count", 2)
+        .U32("llama.embedding_length", 64);
     w.U32("llama.feed_forward_length", 96).U32("llama.context_length", 2048);
     w.U32("llama.vocab_size", 10).F32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
     w.U32("llama.attention.head_count", 4);
@@ -270,7 +299,8 @@ TEST(Rope, MatchesTransformers) {
     const auto want = JsonVector<double>(item.as_object(), "inv_freq");
     ASSERT_EQ(got.inv_freq.size(), want.size());
     for (size_t i = 0; i < want.size(); ++i) {
-      EXPECT_NEAR(got.inv_freq[i], want[i], 1e-6 * want[i]) << json::serialize(item.at("rope_parameters"));
+      EXPECT_NEAR(got.inv_freq[i], want[i], 1e-6 * want[i])
+          << json::serialize(item.at("rope_parameters"));
     }
     EXPECT_NEAR(got.magnitude, item.at("magnitude").as_double(), 1e-6);
   }

@@ -112,8 +112,10 @@ TEST_P(TinyModel, BatchingDoesNotChangeASequence) {
   const std::vector<PageId> second(batch.pages().begin() + 8, batch.pages().end());
   const auto step = [&](int a_begin, int a_rows, int b_begin, int b_rows) {
     std::vector<int32_t> tokens, positions, wanted(a_rows + b_rows);
-    for (int i = 0; i < a_rows; ++i) tokens.push_back(prompt_[a_begin + i]), positions.push_back(a_begin + i);
-    for (int i = 0; i < b_rows; ++i) tokens.push_back(prompt_[b_begin + i]), positions.push_back(b_begin + i);
+    for (int i = 0; i < a_rows; ++i)
+      tokens.push_back(prompt_[a_begin + i]), positions.push_back(a_begin + i);
+    for (int i = 0; i < b_rows; ++i)
+      tokens.push_back(prompt_[b_begin + i]), positions.push_back(b_begin + i);
     std::iota(wanted.begin(), wanted.end(), 0);
     const kernels::SequenceSlice slices[] = {{0, a_rows, a_begin + a_rows, first},
                                              {a_rows, b_rows, b_begin + b_rows, second}};
@@ -123,7 +125,8 @@ TEST_P(TinyModel, BatchingDoesNotChangeASequence) {
   step(0, 40, 0, 50);
   const auto mixed = step(40, 1, 50, 46);
   EXPECT_TRUE(std::ranges::equal(Row(mixed, 0), Row(want, 40)));
-  for (int i = 0; i < 46; ++i) EXPECT_TRUE(std::ranges::equal(Row(mixed, 1 + i), Row(want, 50 + i)));
+  for (int i = 0; i < 46; ++i)
+    EXPECT_TRUE(std::ranges::equal(Row(mixed, 1 + i), Row(want, 50 + i)));
 }
 
 TEST_P(TinyModel, LayerDoneComesOncePerLayerWithItsKvFinal) {
@@ -160,11 +163,13 @@ TEST_P(TinyModel, NoWantedRowsStillWritesTheSameKv) {
   EXPECT_TRUE(std::equal(with.pool().base, with.pool().base + bytes, without.pool().base));
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, TinyModel, 
-                         testing::Combine(testing::Values("llama", "llama3-rope-tied", "qwen2", "qwen3"),
+INSTANTIATE_TEST_SUITE_P(Golden, TinyModel,
+                         testing::Combine(testing::Values("llama", "llama3-rope-tied", "qwen2",
+                                                          "qwen3"),
                                           testing::Values("reference", "cpu")),
                          [](const auto& info) {
-                           std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                           std::string name =
+                               std::get<0>(info.param) + "_" + std::get<1>(info.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

@@ -2,11 +2,11 @@
 // parsing itself is in gguf_parse.cpp.
 #include "model/gguf.h"
 
+#include <fmt/format.h>
+
 #include <cinttypes>
 #include <limits>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "model/gguf_parse.h"
 #include "model/text.h"
@@ -18,7 +18,7 @@ constexpr uint64_t kMaxParts = 9999;
 
 std::string_view KindOf(const GgufValue& value) {
   constexpr std::string_view kKinds[] = {"an unsigned integer", "an integer", "a number",
-                                         "a boolean", "a string", "an array"};
+                                         "a boolean",           "a string",   "an array"};
   return kKinds[value.index()];
 }
 
@@ -139,7 +139,8 @@ Status GgufFile::OpenParts(const std::string& path, uint64_t count) {
   if (!name || name->count != count || count > kMaxParts) {
     return Error(Code::kInvalidArgument,
                  "{} says that it is one of {} parts; its name must end in -00001-of-{:05}.gguf so "
-                 "that the others can be found (or merge them with gguf-split)", path, count, count);
+                 "that the others can be found (or merge them with gguf-split)",
+                 path, count, count);
   }
   uint64_t tensors_wanted = 0;
   for (uint64_t i = 0; i < count; ++i) {
@@ -223,10 +224,13 @@ Result<std::vector<double>> GgufFile::GetDoubles(std::string_view key) const {
 
 Result<kernels::StoredTensor> GgufFile::Tensor(std::string_view name) const {
   using kernels::DType;
-  struct Row { uint32_t id; DType dtype; };
+  struct Row {
+    uint32_t id;
+    DType dtype;
+  };
   constexpr Row kReadable[] = {
-      {0, DType::kF32},   {1, DType::kF16},   {2, DType::kQ4_0},  {3, DType::kQ4_1},
-      {6, DType::kQ5_0},  {7, DType::kQ5_1},  {8, DType::kQ8_0},  {12, DType::kQ4_K},
+      {0, DType::kF32},   {1, DType::kF16},   {2, DType::kQ4_0}, {3, DType::kQ4_1},
+      {6, DType::kQ5_0},  {7, DType::kQ5_1},  {8, DType::kQ8_0}, {12, DType::kQ4_K},
       {14, DType::kQ6_K}, {30, DType::kBF16},
   };
   const auto found = tensors_.find(name);
@@ -240,13 +244,15 @@ Result<kernels::StoredTensor> GgufFile::Tensor(std::string_view name) const {
     stored.dtype = row.dtype;
     stored.cols = static_cast<int64_t>(tensor.dims[0]);
     stored.rows = 1;
-    for (size_t i = 1; i < tensor.dims.size(); ++i) stored.rows *= static_cast<int64_t>(tensor.dims[i]);
+    for (size_t i = 1; i < tensor.dims.size(); ++i)
+      stored.rows *= static_cast<int64_t>(tensor.dims[i]);
     stored.data = parts_[tensor.part].data() + tensor.offset;
     return stored;
   }
   return Error(Code::kUnsupported,
                "tensor {} is {}; readable are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K "
-               "and Q6_K", Quote(name), FindGgufType(tensor.type)->name);
+               "and Q6_K",
+               Quote(name), FindGgufType(tensor.type)->name);
 }
 
 }  // namespace baton::model

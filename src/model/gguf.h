@@ -36,10 +36,10 @@ using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, Ggu
 
 struct GgufTensor {
   std::string name;
-  uint32_t type = 0;                // GGUF type id
-  std::vector<uint64_t> dims;       // dims[0] is contiguous; 1 to 4 of them, none 0
-  uint32_t part = 0;                // which split file, from 0
-  uint64_t offset = 0;              // from the start of that file
+  uint32_t type = 0;           // GGUF type id
+  std::vector<uint64_t> dims;  // dims[0] is contiguous; 1 to 4 of them, none 0
+  uint32_t part = 0;           // which split file, from 0
+  uint64_t offset = 0;         // from the start of that file
   uint64_t bytes = 0;
 };
 

@@ -18,10 +18,9 @@ struct Architecture {
   bool interleaved_rope;  // rows of q and k were permuted by the converter
   bool qk_norm;
 };
-constexpr std::array kArchitectures = {
-    Architecture{"llama", "LlamaForCausalLM", true, false},
-    Architecture{"qwen2", "Qwen2ForCausalLM", false, false},
-    Architecture{"qwen3", "Qwen3ForCausalLM", false, true}};
+constexpr std::array kArchitectures = {Architecture{"llama", "LlamaForCausalLM", true, false},
+                                       Architecture{"qwen2", "Qwen2ForCausalLM", false, false},
+                                       Architecture{"qwen3", "Qwen3ForCausalLM", false, true}};
 
 // Reads keys of "<architecture>.*". Keeps the first failure.
 class Reader {
@@ -37,7 +36,8 @@ class Reader {
     const auto value = file_.GetUint(key);
     if (!value.ok()) return Fail(value.status());
     if (*value > static_cast<uint64_t>(std::numeric_limits<int>::max())) {
-      return Fail(Error(Code::kInvalidArgument, "GGUF key {} is {}: too large", Quote(key), *value));
+      return Fail(
+          Error(Code::kInvalidArgument, "GGUF key {} is {}: too large", Quote(key), *value));
     }
     return static_cast<int>(*value);
   }
@@ -47,11 +47,12 @@ class Reader {
     if (!file_.FindArray(name)) return Int(key, otherwise);
     const auto values = file_.GetInts(name);
     if (!values.ok()) return Fail(values.status());
-    const bool same = !values->empty() && std::all_of(values->begin(), values->end(), [&](int64_t v) {
-      return v == values->front();
-    });
+    const bool same =
+        !values->empty() && std::all_of(values->begin(), values->end(),
+                                        [&](int64_t v) { return v == values->front(); });
     if (!same || values->front() < 0 || values->front() > std::numeric_limits<int>::max()) {
-      return Fail(Error(Code::kUnsupported, "GGUF key {} differs from layer to layer", Quote(name)));
+      return Fail(
+          Error(Code::kUnsupported, "GGUF key {} differs from layer to layer", Quote(name)));
     }
     return static_cast<int>(values->front());
   }
@@ -101,8 +102,10 @@ void ReadRope(Reader& reader, ModelConfig* out) {
       rope.attention_factor = reader.Number("rope.scaling.attn_factor");
     }
   } else {
-    reader.Fail(Error(Code::kUnsupported, "GGUF rope.scaling.type {}; supported are none, linear and "
-                      "yarn (llama3's factors come as rope_freqs.weight)", Quote(type)));
+    reader.Fail(Error(Code::kUnsupported,
+                      "GGUF rope.scaling.type {}; supported are none, linear and "
+                      "yarn (llama3's factors come as rope_freqs.weight)",
+                      Quote(type)));
   }
 }
 
@@ -126,7 +129,8 @@ int ReadVocabulary(const GgufFile& file, Reader& reader) {
   const auto embedding = file.tensors().find("token_embd.weight");
   if (embedding != file.tensors().end() && embedding->second.dims.size() == 2) {
     const uint64_t rows = embedding->second.dims[1];
-    return rows <= static_cast<uint64_t>(std::numeric_limits<int>::max()) ? static_cast<int>(rows) : 0;
+    return rows <= static_cast<uint64_t>(std::numeric_limits<int>::max()) ? static_cast<int>(rows)
+                                                                          : 0;
   }
   if (reader.Has("vocab_size")) return reader.Int("vocab_size");
   const GgufArray* tokens = file.FindArray("tokenizer.ggml.tokens");
@@ -154,8 +158,10 @@ void RefuseOtherFeatures(Reader& reader, const ModelConfig& config) {
   }
   const int window = reader.PerLayerInt("attention.sliding_window", 0);
   if (window > 0 && window < config.context_length) {
-    reader.Fail(Error(Code::kUnsupported, "sliding window attention ({} tokens) is not supported for "
-                      "{}", window, config.architecture));
+    reader.Fail(Error(Code::kUnsupported,
+                      "sliding window attention ({} tokens) is not supported for "
+                      "{}",
+                      window, config.architecture));
   }
   const int value_length = reader.Int("attention.value_length", config.head_dim);
   if (value_length != config.head_dim) {

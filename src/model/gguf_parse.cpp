@@ -19,8 +19,8 @@ namespace {
 constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = 1 << 20;
-constexpr size_t kMaxNameBytes = 127;    // ggml itself stops at 63
-constexpr size_t kMaxKeyBytes = 65535;   // the format's own limit
+constexpr size_t kMaxNameBytes = 127;   // ggml itself stops at 63
+constexpr size_t kMaxKeyBytes = 65535;  // the format's own limit
 constexpr int kMaxArrayDepth = 4;
 constexpr int kMaxDims = 4;
 constexpr std::string_view kAlignmentKey = "general.alignment";
@@ -30,8 +30,8 @@ constexpr std::string_view kAlignmentKey = "general.alignment";
 template <typename T>
 bool GgufCursor::Get(T* out, std::string_view what) {
   if (sizeof(T) > left()) {
-    return Fail(fmt::format("file ends inside {} ({} bytes needed, {} left)", what, sizeof(T),
-                            left()));
+    return Fail(
+        fmt::format("file ends inside {} ({} bytes needed, {} left)", what, sizeof(T), left()));
   }
   std::memcpy(out, bytes_.data() + at_, sizeof(T));
   at_ += sizeof(T);
@@ -83,11 +83,23 @@ std::string_view GgufValueTypeName(uint32_t type) {
 
 uint32_t GgufScalarBytes(uint32_t type) {
   switch (type) {
-    case kGgufU8: case kGgufI8: case kGgufBool: return 1;
-    case kGgufU16: case kGgufI16: return 2;
-    case kGgufU32: case kGgufI32: case kGgufF32: return 4;
-    case kGgufU64: case kGgufI64: case kGgufF64: return 8;
-    default: return 0;
+    case kGgufU8:
+    case kGgufI8:
+    case kGgufBool:
+      return 1;
+    case kGgufU16:
+    case kGgufI16:
+      return 2;
+    case kGgufU32:
+    case kGgufI32:
+    case kGgufF32:
+      return 4;
+    case kGgufU64:
+    case kGgufI64:
+    case kGgufF64:
+      return 8;
+    default:
+      return 0;
   }
 }
 
@@ -116,24 +128,36 @@ bool ReadBool(GgufCursor& cursor, GgufValue* out) {
 
 bool ReadGgufScalar(GgufCursor& cursor, uint32_t type, GgufValue* out) {
   switch (type) {
-    case kGgufU8: return ReadAs<uint8_t, uint64_t>(cursor, type, out);
-    case kGgufI8: return ReadAs<int8_t, int64_t>(cursor, type, out);
-    case kGgufU16: return ReadAs<uint16_t, uint64_t>(cursor, type, out);
-    case kGgufI16: return ReadAs<int16_t, int64_t>(cursor, type, out);
-    case kGgufU32: return ReadAs<uint32_t, uint64_t>(cursor, type, out);
-    case kGgufI32: return ReadAs<int32_t, int64_t>(cursor, type, out);
-    case kGgufU64: return ReadAs<uint64_t, uint64_t>(cursor, type, out);
-    case kGgufI64: return ReadAs<int64_t, int64_t>(cursor, type, out);
-    case kGgufF32: return ReadAs<float, double>(cursor, type, out);
-    case kGgufF64: return ReadAs<double, double>(cursor, type, out);
-    case kGgufBool: return ReadBool(cursor, out);
+    case kGgufU8:
+      return ReadAs<uint8_t, uint64_t>(cursor, type, out);
+    case kGgufI8:
+      return ReadAs<int8_t, int64_t>(cursor, type, out);
+    case kGgufU16:
+      return ReadAs<uint16_t, uint64_t>(cursor, type, out);
+    case kGgufI16:
+      return ReadAs<int16_t, int64_t>(cursor, type, out);
+    case kGgufU32:
+      return ReadAs<uint32_t, uint64_t>(cursor, type, out);
+    case kGgufI32:
+      return ReadAs<int32_t, int64_t>(cursor, type, out);
+    case kGgufU64:
+      return ReadAs<uint64_t, uint64_t>(cursor, type, out);
+    case kGgufI64:
+      return ReadAs<int64_t, int64_t>(cursor, type, out);
+    case kGgufF32:
+      return ReadAs<float, double>(cursor, type, out);
+    case kGgufF64:
+      return ReadAs<double, double>(cursor, type, out);
+    case kGgufBool:
+      return ReadBool(cursor, out);
     case kGgufString: {
       std::string_view text;
       if (!cursor.GetString(&text, "string")) return false;
       *out = std::string(text);
       return true;
     }
-    default: return cursor.Fail(fmt::format("unknown value type {}", type));
+    default:
+      return cursor.Fail(fmt::format("unknown value type {}", type));
   }
 }
 
@@ -153,8 +177,9 @@ bool CheckArray(GgufCursor& cursor, int depth, GgufArray* out) {
     return cursor.Fail(begin, Code::kDataCorrupt,
                        fmt::format("unknown array element type {}", out->element_type));
   }
-  const uint64_t least_bytes = scalar_bytes ? scalar_bytes
-                               : out->element_type == kGgufString ? 8 : 12;
+  const uint64_t least_bytes = scalar_bytes                       ? scalar_bytes
+                               : out->element_type == kGgufString ? 8
+                                                                  : 12;
   if (!cursor.GetCount(&out->count, least_bytes, "array length")) return false;
   const uint64_t data = cursor.at();
   if (!CheckElements(cursor, out->element_type, out->count, depth)) return false;
@@ -201,7 +226,8 @@ bool ReadMetadata(GgufCursor& cursor, uint64_t count, GgufPart* part) {
       return false;
     }
     if (!part->metadata.try_emplace(std::string(key), std::move(value)).second) {
-      return cursor.Fail(begin, Code::kDataCorrupt, "metadata key " + Quote(key) + " appears twice");
+      return cursor.Fail(begin, Code::kDataCorrupt,
+                         "metadata key " + Quote(key) + " appears twice");
     }
   }
   return true;
@@ -224,9 +250,9 @@ bool ReadShape(GgufCursor& cursor, GgufTensor* tensor) {
     if (!cursor.Get(&dim, "dimension")) return false;
     if (dim == 0 || dim > uint64_t{1} << 48 || __builtin_mul_overflow(elements, dim, &elements) ||
         elements > uint64_t{1} << 48) {
-      return cursor.Fail(at, Code::kDataCorrupt,
-                         fmt::format("tensor {} has a dimension of {}: size zero or too large",
-                                     name, dim));
+      return cursor.Fail(
+          at, Code::kDataCorrupt,
+          fmt::format("tensor {} has a dimension of {}: size zero or too large", name, dim));
     }
   }
   const uint64_t type_at = cursor.at();
@@ -283,7 +309,8 @@ bool PlaceTensors(GgufCursor& cursor, uint64_t alignment, GgufPart* part) {
     if (tensor.offset > room || tensor.bytes > room - tensor.offset) {
       return cursor.Fail(fmt::format(
           "tensor {} needs {} bytes at data offset {}, but the file has {} bytes of data (cut "
-          "off? fetch it again)", Quote(name), tensor.bytes, tensor.offset, room));
+          "off? fetch it again)",
+          Quote(name), tensor.bytes, tensor.offset, room));
     }
     tensor.offset += data;
     by_offset.push_back(&tensor);
@@ -293,9 +320,9 @@ bool PlaceTensors(GgufCursor& cursor, uint64_t alignment, GgufPart* part) {
   for (size_t i = 1; i < by_offset.size(); ++i) {
     const GgufTensor& a = *by_offset[i - 1];
     if (a.offset + a.bytes > by_offset[i]->offset) {
-      return cursor.Fail(by_offset[i]->offset, Code::kDataCorrupt,
-                         fmt::format("tensors {} and {} overlap", Quote(a.name),
-                                     Quote(by_offset[i]->name)));
+      return cursor.Fail(
+          by_offset[i]->offset, Code::kDataCorrupt,
+          fmt::format("tensors {} and {} overlap", Quote(a.name), Quote(by_offset[i]->name)));
     }
   }
   return true;
@@ -322,9 +349,11 @@ bool ReadAlignment(GgufCursor& cursor, const GgufPart& part, uint64_t* alignment
   if (found == part.metadata.end()) return true;
   const uint64_t* value = std::get_if<uint64_t>(&found->second);
   if (!value || !std::has_single_bit(*value) || *value < 8 || *value > kMaxAlignment) {
-    return cursor.Fail(value ? fmt::format("general.alignment is {}; it must be a power of two from "
-                                           "8 to {}", *value, kMaxAlignment)
-                             : "general.alignment is no unsigned integer");
+    return cursor.Fail(value
+                           ? fmt::format("general.alignment is {}; it must be a power of two from "
+                                         "8 to {}",
+                                         *value, kMaxAlignment)
+                           : "general.alignment is no unsigned integer");
   }
   *alignment = *value;
   return true;

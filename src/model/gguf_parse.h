@@ -51,8 +51,19 @@ class GgufCursor {
 
 // GGUF value type ids.
 enum : uint32_t {
-  kGgufU8, kGgufI8, kGgufU16, kGgufI16, kGgufU32, kGgufI32, kGgufF32, kGgufBool, kGgufString,
-  kGgufArray, kGgufU64, kGgufI64, kGgufF64,
+  kGgufU8,
+  kGgufI8,
+  kGgufU16,
+  kGgufI16,
+  kGgufU32,
+  kGgufI32,
+  kGgufF32,
+  kGgufBool,
+  kGgufString,
+  kGgufArray,
+  kGgufU64,
+  kGgufI64,
+  kGgufF64,
 };
 // "u32", "string", "array"; "unknown" for others.
 std::string_view GgufValueTypeName(uint32_t type);

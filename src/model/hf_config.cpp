@@ -68,7 +68,8 @@ class Reader {
   bool Has(std::string_view key) const { return json::Find(object_, key) != nullptr; }
 
   void Wrong(std::string_view key, const json::value& v, std::string_view wanted) {
-    Fail(Code::kInvalidArgument, fmt::format("{}{} is {}, not {}", path_, key, json::KindName(v), wanted));
+    Fail(Code::kInvalidArgument,
+         fmt::format("{}{} is {}, not {}", path_, key, json::KindName(v), wanted));
   }
   void Fail(Code code, const std::string& reason) {
     if (status_.ok()) status_ = Error(code, "{}: {}", kSource, reason);
@@ -101,7 +102,8 @@ Result<Architecture> FindArchitecture(Reader& reader) {
   }
   if (!reader.status().ok()) return reader.status();
   if (name.empty()) {
-    return Error(Code::kInvalidArgument, "{}: neither architectures nor model_type is given", kSource);
+    return Error(Code::kInvalidArgument, "{}: neither architectures nor model_type is given",
+                 kSource);
   }
   for (const Architecture& known : kArchitectures) {
     if (name == known.class_name || name == known.model_type) return known;
@@ -128,8 +130,9 @@ Status ReadRopeScaling(Reader& config, const json::object& object, ModelConfig* 
               "rope_type " + Quote(type) + "; supported are default, linear, llama3 and yarn");
   }
   // A file's own top-level value goes first (Phi-3 and kin), then the model's context.
-  r.original_context = config.Int("original_max_position_embeddings",
-                                  rope.Int("original_max_position_embeddings", out->context_length));
+  r.original_context =
+      config.Int("original_max_position_embeddings",
+                 rope.Int("original_max_position_embeddings", out->context_length));
   if (r.scaling == RopeConfig::Scaling::kYarn && !rope.Has("factor") && r.original_context > 0) {
     r.factor = static_cast<double>(out->context_length) / r.original_context;
   } else if (r.scaling != RopeConfig::Scaling::kNone) {

@@ -82,8 +82,8 @@ std::string ReadRef(const fs::path& file) {
   std::ifstream in(file);
   std::string commit;
   in >> commit;
-  const bool hex = std::all_of(commit.begin(), commit.end(),
-                               [](unsigned char c) { return std::isxdigit(c); });
+  const bool hex =
+      std::all_of(commit.begin(), commit.end(), [](unsigned char c) { return std::isxdigit(c); });
   return hex && commit.size() <= 64 ? commit : "";
 }
 
@@ -110,7 +110,8 @@ Result<ModelFiles> InspectFolder(const fs::path& folder) {
     if (name.ends_with(".gguf") && !IsLaterSplit(name)) ggufs.push_back(name);
   }
   if (error) {
-    return Error(Code::kInvalidArgument, "cannot read folder {}: {}", folder.string(), error.message());
+    return Error(Code::kInvalidArgument, "cannot read folder {}: {}", folder.string(),
+                 error.message());
   }
   if (Exists(folder / "config.json") && (has_safetensors || ggufs.empty())) {
     return ModelFiles{ModelFormat::kSafetensors, folder.string(), folder.string()};
@@ -120,11 +121,12 @@ Result<ModelFiles> InspectFolder(const fs::path& folder) {
     return ModelFiles{ModelFormat::kGguf, (folder / ggufs[0]).string(), folder.string()};
   }
   if (ggufs.empty()) {
-    return Error(Code::kInvalidArgument, "folder {} holds no model: neither config.json nor a .gguf file",
-                 folder.string());
+    return Error(Code::kInvalidArgument,
+                 "folder {} holds no model: neither config.json nor a .gguf file", folder.string());
   }
-  return Error(Code::kInvalidArgument, "folder {} holds several GGUF models; give the path of one: {}",
-               folder.string(), Join(ggufs, ", "));
+  return Error(Code::kInvalidArgument,
+               "folder {} holds several GGUF models; give the path of one: {}", folder.string(),
+               Join(ggufs, ", "));
 }
 
 Result<ModelFiles> ResolveInCache(const HubId& id) {
@@ -136,11 +138,11 @@ Result<ModelFiles> ResolveInCache(const HubId& id) {
   if (!commit.empty() && IsFolder(by_ref)) return InspectFolder(by_ref);
   if (IsFolder(by_commit)) return InspectFolder(by_commit);
   const std::string revision = id.revision == "main" ? "" : " --revision " + id.revision;
-  return Error(Code::kNotFound,
-               "model {} is neither a file or folder nor in the local hub cache (looked for {} and {}). "
-               "Models are never downloaded here; fetch it with: hf download {}{}",
-               id.Repo(), ref.string(), (commit.empty() ? by_commit : by_ref).string(), id.Repo(),
-               revision);
+  return Error(
+      Code::kNotFound,
+      "model {} is neither a file or folder nor in the local hub cache (looked for {} and {}). "
+      "Models are never downloaded here; fetch it with: hf download {}{}",
+      id.Repo(), ref.string(), (commit.empty() ? by_commit : by_ref).string(), id.Repo(), revision);
 }
 
 }  // namespace
@@ -164,9 +166,11 @@ Result<ModelFiles> ResolveModel(const std::string& model_path, const std::string
     if (path.extension() == ".safetensors" && Exists(path.parent_path() / "config.json")) {
       return InspectFolder(path.parent_path());
     }
-    return Error(Code::kInvalidArgument,
-                 "{} is no model: give a .gguf file, a folder with config.json and .safetensors files, "
-                 "or a hub id", path.string());
+    return Error(
+        Code::kInvalidArgument,
+        "{} is no model: give a .gguf file, a folder with config.json and .safetensors files, "
+        "or a hub id",
+        path.string());
   }
   if (const auto id = ParseHubId(model_path, revision); id && !model_path.ends_with(".gguf")) {
     return ResolveInCache(*id);

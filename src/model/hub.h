@@ -1,6 +1,7 @@
-// Finds a model on disk: a GGUF file, a folder, or a hub id ("org/name[@revision]") in the local hub cache
-// (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME as huggingface_hub defines them).
-// Never downloads: a missing model's error says which command would. Stateless and thread-safe.
+// Finds a model on disk: a GGUF file, a folder, or a hub id ("org/name[@revision]") in the local
+// hub cache (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME as huggingface_hub
+// defines them). Never downloads: a missing model's error says which command would. Stateless and
+// thread-safe.
 #pragma once
 
 #include <string>
@@ -13,8 +14,8 @@ enum class ModelFormat { kGguf, kSafetensors };
 
 struct ModelFiles {
   ModelFormat format;
-  std::string path;         // GGUF file (first split), or the folder that holds config.json
-  std::string folder;       // where tokenizer.json, chat_template.jinja, generation_config.json may be
+  std::string path;    // GGUF file (first split), or the folder that holds config.json
+  std::string folder;  // where tokenizer.json, chat_template.jinja, generation_config.json may be
 };
 
 // A path that exists goes before a hub id. A folder with config.json is safetensors (the weights

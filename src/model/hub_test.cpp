@@ -1,10 +1,10 @@
 // Model paths: files, folders, and the hub cache in every place that its variables can put it.
 #include "model/hub.h"
 
+#include <gmock/gmock.h>
+
 #include <cstdlib>
 #include <map>
-
-#include <gmock/gmock.h>
 
 #include "model/test_files.h"
 
@@ -32,7 +32,8 @@ class Hub : public testing::Test {
     }
   }
   // A model in the cache at `cache` (under the test's folder); its snapshot's path.
-  std::string AddModel(const std::string& cache, const std::string& repo, const std::string& ref = "main") {
+  std::string AddModel(const std::string& cache, const std::string& repo,
+                       const std::string& ref = "main") {
     folder_.Write(cache + "/" + repo + "/refs/" + ref, kCommit);
     const std::string snapshot = cache + "/" + repo + "/snapshots/" + kCommit;
     folder_.Write(snapshot + "/config.json", "{}");
@@ -42,8 +43,8 @@ class Hub : public testing::Test {
     return files.ok() ? files->path : files.status().ToString();
   }
 
-  static constexpr const char* kNames[] = {"HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE",
-                                           "XDG_CACHE_HOME"};
+  static constexpr const char* kNames[] = {"HOME", "HF_HOME", "HF_HUB_CACHE",
+                                           "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"};
   std::map<std::string, std::string> saved_;
   TempFolder folder_;
 };
@@ -85,7 +86,8 @@ TEST_F(Hub, FindsIdsWithoutAnOrganisation) {
 
 TEST_F(Hub, SnapshotsMayHoldGguf) {
   folder_.Write("c/models--o--n/refs/main", std::string(kCommit) + "\n");
-  const std::string file = folder_.Write(std::string("c/models--o--n/snapshots/") + kCommit + "/m.gguf", "x");
+  const std::string file =
+      folder_.Write(std::string("c/models--o--n/snapshots/") + kCommit + "/m.gguf", "x");
   setenv("HF_HUB_CACHE", (folder_ / "c").c_str(), 1);
   const auto files = ResolveModel("o/n");
   ASSERT_TRUE(files.ok()) << files.status().message();
@@ -105,7 +107,8 @@ TEST_F(Hub, AMissingModelNamesPlacesAndTheCommand) {
 TEST_F(Hub, HalfFetchedModelsAreNotFound) {
   folder_.Write("c/models--o--n/refs/main", kCommit);
   setenv("HF_HUB_CACHE", (folder_ / "c").c_str(), 1);
-  EXPECT_THAT(ResolveModel("o/n").status().message(), HasSubstr(std::string("snapshots/") + kCommit));
+  EXPECT_THAT(ResolveModel("o/n").status().message(),
+              HasSubstr(std::string("snapshots/") + kCommit));
   folder_.Write("c/models--o--n/refs/main", "../../../etc");
   EXPECT_EQ(ResolveModel("o/n").status().code(), Code::kNotFound);
 }
@@ -114,7 +117,8 @@ TEST_F(Hub, NothingLeavesTheCache) {
   AddModel("c/sub", "models--o--n");
   folder_.Write("config.json", "{}");
   setenv("HF_HUB_CACHE", (folder_ / "c").c_str(), 1);
-  for (const char* id : {"../sub", "o/..", "o/n@../../x", "o/n@/etc", "o/n@", "o/n@a@b", "a/b/c", "o/n@..", "-o/n"}) {
+  for (const char* id : {"../sub", "o/..", "o/n@../../x", "o/n@/etc", "o/n@", "o/n@a@b", "a/b/c",
+                         "o/n@..", "-o/n"}) {
     EXPECT_EQ(ResolveModel(id).status().code(), Code::kNotFound) << id;
   }
   EXPECT_FALSE(ResolveModel("o/n@main", "main").ok());
@@ -148,7 +152,8 @@ TEST_F(Hub, FilesAndFolders) {
 
   folder_.Write("empty/readme.txt", "x");
   EXPECT_THAT(ResolveModel(folder_ / "empty").status().message(), HasSubstr("holds no model"));
-  EXPECT_THAT(ResolveModel(folder_ / "empty/readme.txt").status().message(), HasSubstr("is no model"));
+  EXPECT_THAT(ResolveModel(folder_ / "empty/readme.txt").status().message(),
+              HasSubstr("is no model"));
   EXPECT_EQ(ResolveModel(folder_ / "none.gguf").status().code(), Code::kNotFound);
   EXPECT_EQ(ResolveModel("./none.gguf").status().code(), Code::kNotFound);
 }

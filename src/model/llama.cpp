@@ -22,18 +22,19 @@ using kernels::WeightUse;
 
 struct Layer {
   WeightPtr attention_norm;
-  WeightPtr qkv;              // q | k | v stacked by rows
-  WeightPtr qkv_bias;         // or null
-  WeightPtr q_norm, k_norm;   // or null; [head_dim]
-  WeightPtr o, o_bias;        // bias or null
+  WeightPtr qkv;             // q | k | v stacked by rows
+  WeightPtr qkv_bias;        // or null
+  WeightPtr q_norm, k_norm;  // or null; [head_dim]
+  WeightPtr o, o_bias;       // bias or null
   WeightPtr ffn_norm;
-  WeightPtr gate_up;          // gate | up stacked by rows
+  WeightPtr gate_up;  // gate | up stacked by rows
   WeightPtr down;
 };
 
 class Llama final : public Model {
  public:
-  Llama(const ModelConfig& config, WeightView weights, kernels::Ops& ops, const LoadOptions& options)
+  Llama(const ModelConfig& config, WeightView weights, kernels::Ops& ops,
+        const LoadOptions& options)
       : config_(config), weights_(std::move(weights)), ops_(ops), options_(options) {}
 
   Status Load();
@@ -76,10 +77,10 @@ class Llama final : public Model {
 
   // Activations [max_tokens, ...], in one buffer.
   std::unique_ptr<kernels::Buffer> arena_, logits_buffer_;
-  Tensor x_;         // [T, hidden] the residual stream
-  Tensor x_kept_;    // [T, hidden] its rows that logits are wanted of
-  Tensor normed_;    // [T, hidden]
-  Tensor qkv_;       // [T, (heads + 2 kv_heads) * head_dim]
+  Tensor x_;       // [T, hidden] the residual stream
+  Tensor x_kept_;  // [T, hidden] its rows that logits are wanted of
+  Tensor normed_;  // [T, hidden]
+  Tensor qkv_;     // [T, (heads + 2 kv_heads) * head_dim]
   Tensor q_, k_, v_;
   Tensor attended_;  // [T, heads * head_dim]
   Tensor kept_;      // [T, heads * head_dim] its rows that logits are wanted of
@@ -135,20 +136,30 @@ void Llama::ProjectQkv(const Layer& layer, int rows) {
   ops_.SplitColumns(qkv, parts);
   if (layer.q_norm) ops_.RmsNorm(q, *layer.q_norm, config_.rms_eps, q);
   if (layer.k_norm) ops_.RmsNorm(k, *layer.k_norm, config_.rms_eps, k);
-  ops_.Rope({.q = q, .k = k, .cos_sin = cos_sin_.f32(), .head_dim = config_.head_dim,
-             .rotary_dim = config_.rotary_dim, .interleaved = config_.interleaved_rope});
+  ops_.Rope({.q = q,
+             .k = k,
+             .cos_sin = cos_sin_.f32(),
+             .head_dim = config_.head_dim,
+             .rotary_dim = config_.rotary_dim,
+             .interleaved = config_.interleaved_rope});
 }
 
 // q_ and the pages -> attended_.
 void Llama::Attend(int layer, const ForwardInput& input, const kernels::KvPool& kv) {
   const int rows = static_cast<int>(input.tokens.size());
-  ops_.Attention({.q = q_.Head(rows), .out = attended_.Head(rows), .slices = input.slices, .kv = &kv,
-                  .layer = layer, .heads = config_.heads, .scale = attention_scale_});
+  ops_.Attention({.q = q_.Head(rows),
+                  .out = attended_.Head(rows),
+                  .slices = input.slices,
+                  .kv = &kv,
+                  .layer = layer,
+                  .heads = config_.heads,
+                  .scale = attention_scale_});
 }
 
 // x += down(silu(gate(norm(x))) * up(norm(x))).
 void Llama::FeedForward(const Layer& layer, Tensor x) {
-  const Tensor normed = normed_.Head(x.rows), gate_up = gate_up_.Head(x.rows), ffn = ffn_.Head(x.rows);
+  const Tensor normed = normed_.Head(x.rows), gate_up = gate_up_.Head(x.rows),
+               ffn = ffn_.Head(x.rows);
   ops_.RmsNorm(x, *layer.ffn_norm, config_.rms_eps, normed);
   ops_.Linear(normed, *layer.gate_up, nullptr, /*add=*/false, gate_up);
   ops_.SiluMul(gate_up, ffn);
@@ -166,7 +177,8 @@ std::span<const float> Llama::ComputeLogits(Tensor x) {
 void Llama::CheckInput(const ForwardInput& input, const kernels::KvPool& kv) const {
   const size_t rows = input.tokens.size();
   BATON_CHECK(rows >= 1 && rows <= static_cast<size_t>(options_.max_tokens), "{} rows", rows);
-  BATON_CHECK(input.positions.size() == rows, "{} positions for {} rows", input.positions.size(), rows);
+  BATON_CHECK(input.positions.size() == rows, "{} positions for {} rows", input.positions.size(),
+              rows);
   BATON_CHECK(input.logit_rows.size() <= rows &&
                   input.logit_rows.size() <= static_cast<size_t>(options_.max_logit_rows),
               "{} rows of logits of {}", input.logit_rows.size(), rows);
@@ -176,10 +188,13 @@ void Llama::CheckInput(const ForwardInput& input, const kernels::KvPool& kv) con
 
 // ---- Loading -----------------------------------------------------------------------------------
 
-double Elements(const StoredTensor& tensor) { return double(tensor.rows) * double(tensor.cols); }
+double Elements(const StoredTensor& tensor) {
+  return double(tensor.rows) * double(tensor.cols);
+}
 
 // Several roles become one weight, stacked by rows.
-Status Llama::Bind(std::initializer_list<WeightRole> roles, int layer, WeightUse use, WeightPtr* out) {
+Status Llama::Bind(std::initializer_list<WeightRole> roles, int layer, WeightUse use,
+                   WeightPtr* out) {
   std::vector<StoredTensor> parts;
   for (const WeightRole role : roles) {
     const auto part = weights_->Get(role, layer);
@@ -277,12 +292,18 @@ Status Llama::Allocate() {
   };
   const kernels::DType dtype = ops_.info().activation;
   const Slot slots[] = {
-      {&x_, config_.hidden, dtype},      {&x_kept_, config_.hidden, dtype},
-      {&normed_, config_.hidden, dtype}, {&qkv_, q + 2 * kv, dtype},
-      {&q_, q, dtype},                   {&k_, kv, dtype},
-      {&v_, kv, dtype},                  {&attended_, q, dtype},
-      {&kept_, q, dtype},                {&gate_up_, 2 * config_.ffn, dtype},
-      {&ffn_, config_.ffn, dtype},       {&cos_sin_, config_.rotary_dim, kernels::DType::kF32},
+      {&x_, config_.hidden, dtype},
+      {&x_kept_, config_.hidden, dtype},
+      {&normed_, config_.hidden, dtype},
+      {&qkv_, q + 2 * kv, dtype},
+      {&q_, q, dtype},
+      {&k_, kv, dtype},
+      {&v_, kv, dtype},
+      {&attended_, q, dtype},
+      {&kept_, q, dtype},
+      {&gate_up_, 2 * config_.ffn, dtype},
+      {&ffn_, config_.ffn, dtype},
+      {&cos_sin_, config_.rotary_dim, kernels::DType::kF32},
   };
   const auto bytes_of = [&](const Slot& slot) {
     const size_t bytes = size_t(rows) * slot.cols * kernels::InfoOf(slot.dtype).block_bytes;
@@ -301,7 +322,8 @@ Status Llama::Allocate() {
   auto logits = ops_.Allocate(size_t(options_.max_logit_rows) * config_.vocab * sizeof(float));
   if (!logits.ok()) return logits.status().Prefixed("logits");
   logits_buffer_ = std::move(*logits);
-  logits_ = {logits_buffer_->span().data, kernels::DType::kF32, options_.max_logit_rows, config_.vocab};
+  logits_ = {logits_buffer_->span().data, kernels::DType::kF32, options_.max_logit_rows,
+             config_.vocab};
   return Status::Ok();
 }
 
@@ -312,7 +334,8 @@ Result<std::unique_ptr<Model>> MakeLlama(const ModelConfig& config, WeightView w
   constexpr int kMostRows = 1 << 20;
   if (options.max_tokens < 1 || options.max_tokens > kMostRows || options.max_logit_rows < 1 ||
       options.max_logit_rows > kMostRows) {
-    return Error(Code::kInvalidArgument, "steps of {} tokens and {} rows of logits; 1 to {} are possible",
+    return Error(Code::kInvalidArgument,
+                 "steps of {} tokens and {} rows of logits; 1 to {} are possible",
                  options.max_tokens, options.max_logit_rows, kMostRows);
   }
   auto model = std::make_unique<Llama>(config, std::move(weights), ops, options);

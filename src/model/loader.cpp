@@ -82,7 +82,8 @@ Result<std::unique_ptr<Model>> LoadSafetensors(const ModelFiles& files, kernels:
 }
 
 Status Locate(Status status, const ModelFiles& files) {
-  return status.message().find(files.path) == std::string::npos ? status.Prefixed(files.path) : status;
+  return status.message().find(files.path) == std::string::npos ? status.Prefixed(files.path)
+                                                                : status;
 }
 
 }  // namespace

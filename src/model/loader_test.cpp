@@ -1,8 +1,8 @@
 // From files to a bound model: the GGUF form of a golden model gives the same log probabilities as
 // its safetensors form, and files that do not fit their config are refused by tensor name.
-#include <filesystem>
-
 #include <gmock/gmock.h>
+
+#include <filesystem>
 
 #include "model/model_harness.h"
 #include "model/test_files.h"
@@ -64,12 +64,18 @@ constexpr uint32_t kBf16 = 30;
 // Names as GGUF has them, by the order of the roles in the enum's layer part.
 std::string GgufName(WeightId id) {
   static const std::map<WeightRole, std::string> kNames = {
-      {WeightRole::kEmbedding, "token_embd"}, {WeightRole::kOutputNorm, "output_norm"},
-      {WeightRole::kHead, "output"},          {WeightRole::kAttentionNorm, "attn_norm"},
-      {WeightRole::kQ, "attn_q"},             {WeightRole::kK, "attn_k"},
-      {WeightRole::kV, "attn_v"},             {WeightRole::kO, "attn_output"},
-      {WeightRole::kFfnNorm, "ffn_norm"},     {WeightRole::kGate, "ffn_gate"},
-      {WeightRole::kUp, "ffn_up"},            {WeightRole::kDown, "ffn_down"}};
+      {WeightRole::kEmbedding, "token_embd"},
+      {WeightRole::kOutputNorm, "output_norm"},
+      {WeightRole::kHead, "output"},
+      {WeightRole::kAttentionNorm, "attn_norm"},
+      {WeightRole::kQ, "attn_q"},
+      {WeightRole::kK, "attn_k"},
+      {WeightRole::kV, "attn_v"},
+      {WeightRole::kO, "attn_output"},
+      {WeightRole::kFfnNorm, "ffn_norm"},
+      {WeightRole::kGate, "ffn_gate"},
+      {WeightRole::kUp, "ffn_up"},
+      {WeightRole::kDown, "ffn_down"}};
   const std::string name = kNames.at(id.role) + ".weight";
   return id.layer < 0 ? name : "blk." + std::to_string(id.layer) + "." + name;
 }
@@ -139,12 +145,15 @@ TEST_F(Loader, GgufFormWithFrequencyFactorsAndTiedHeadGivesTheGolden) {
   auto model = Load(folder_.Write("m.gguf", ToGguf(tiny, header)));
   ASSERT_TRUE(model.ok()) << model.status().message();
   EXPECT_TRUE((*model)->config().tied_embeddings);
-  EXPECT_LT(WorstDifference(**model, ReadJsonFile(std::string(kTiny) + "llama3-rope-tied/golden.json")), 2e-4);
+  EXPECT_LT(
+      WorstDifference(**model, ReadJsonFile(std::string(kTiny) + "llama3-rope-tied/golden.json")),
+      2e-4);
 }
 
 TEST_F(Loader, ProgressRisesToOne) {
   std::vector<double> seen;
-  auto model = Load(std::string(kTiny) + "llama", {.progress = [&](double p) { seen.push_back(p); }});
+  auto model =
+      Load(std::string(kTiny) + "llama", {.progress = [&](double p) { seen.push_back(p); }});
   ASSERT_TRUE(model.ok());
   ASSERT_GT(seen.size(), 10u);
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
@@ -152,7 +161,8 @@ TEST_F(Loader, ProgressRisesToOne) {
 }
 
 TEST_F(Loader, WeightBytesLeaveOutATableThatIsOnlyLookedUp) {
-  const auto untied = Load(std::string(kTiny) + "llama"), tied = Load(std::string(kTiny) + "llama3-rope-tied");
+  const auto untied = Load(std::string(kTiny) + "llama"),
+             tied = Load(std::string(kTiny) + "llama3-rope-tied");
   ASSERT_TRUE(untied.ok() && tied.ok());
   EXPECT_EQ((*untied)->weight_bytes(), (*tied)->weight_bytes());  // both read one [vocab, hidden]
 }
@@ -176,9 +186,11 @@ TEST_F(Loader, GenerationConfigAddsEndTokens) {
   folder_.Write("generation_config.json", R"({"eos_token_id": [2, 9, 11]})");
   EXPECT_EQ(LoadConfig(*ResolveModel(folder_.path()))->eos_ids, (std::vector<int32_t>{2, 9, 11}));
   folder_.Write("generation_config.json", R"({"eos_token_id": 4000})");
-  EXPECT_THAT(LoadConfig(*ResolveModel(folder_.path())).status().message(), HasSubstr("eos_token_id holds 4000"));
+  EXPECT_THAT(LoadConfig(*ResolveModel(folder_.path())).status().message(),
+              HasSubstr("eos_token_id holds 4000"));
   folder_.Write("generation_config.json", "{");
-  EXPECT_THAT(LoadConfig(*ResolveModel(folder_.path())).status().message(), HasSubstr("generation_config.json: invalid JSON"));
+  EXPECT_THAT(LoadConfig(*ResolveModel(folder_.path())).status().message(),
+              HasSubstr("generation_config.json: invalid JSON"));
 }
 
 TEST_F(Loader, RefusesFilesThatDoNotFitTheirConfig) {
@@ -190,23 +202,29 @@ TEST_F(Loader, RefusesFilesThatDoNotFitTheirConfig) {
               HasSubstr("no tensor 'blk.1.ffn_up.weight'"));
   ModelConfig other = tiny.config;
   other.kv_heads = 4;
-  EXPECT_THAT(refusal(ToGguf(tiny, GgufHeader(other))),
-              HasSubstr("tensor 'blk.0.attn_k.weight' is [32, 128], but the config asks for [64, 128]"));
+  EXPECT_THAT(
+      refusal(ToGguf(tiny, GgufHeader(other))),
+      HasSubstr("tensor 'blk.0.attn_k.weight' is [32, 128], but the config asks for [64, 128]"));
   auto bias = GgufHeader(tiny.config);
   bias.Tensor("blk.0.ffn_up.bias", {256}, 0, std::string(1024, '\0'));
-  EXPECT_THAT(refusal(ToGguf(tiny, bias)), HasSubstr("'blk.0.ffn_up.bias' has no place in a llama model"));
+  EXPECT_THAT(refusal(ToGguf(tiny, bias)),
+              HasSubstr("'blk.0.ffn_up.bias' has no place in a llama model"));
   auto fewer = tiny.config;
   fewer.layers = 2;
-  EXPECT_THAT(refusal(ToGguf(tiny, GgufHeader(fewer))), HasSubstr("has no place in a llama model of 2 layers"));
+  EXPECT_THAT(refusal(ToGguf(tiny, GgufHeader(fewer))),
+              HasSubstr("has no place in a llama model of 2 layers"));
   auto unread = GgufHeader(tiny.config);
   unread.Tensor("token_embd.weight", {128, 352}, 24, std::string(128 * 352, '\0'));
-  EXPECT_THAT(refusal(ToGguf(tiny, unread, "token_embd.weight")), HasSubstr("'token_embd.weight' is I8"));
+  EXPECT_THAT(refusal(ToGguf(tiny, unread, "token_embd.weight")),
+              HasSubstr("'token_embd.weight' is I8"));
   EXPECT_THAT(refusal("GGUF"), HasSubstr("m.gguf: byte 4"));
 }
 
 TEST_F(Loader, RefusesImpossibleSteps) {
-  EXPECT_EQ(Load(std::string(kTiny) + "llama", {.max_tokens = 0}).status().code(), Code::kInvalidArgument);
-  EXPECT_EQ(Load(std::string(kTiny) + "llama", {.max_logit_rows = 1 << 30}).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(Load(std::string(kTiny) + "llama", {.max_tokens = 0}).status().code(),
+            Code::kInvalidArgument);
+  EXPECT_EQ(Load(std::string(kTiny) + "llama", {.max_logit_rows = 1 << 30}).status().code(),
+            Code::kInvalidArgument);
 }
 
 }  // namespace

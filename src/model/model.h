@@ -22,17 +22,17 @@ namespace baton::model {
 using LayerDone = std::function<void(int layer)>;
 
 struct ForwardInput {
-  std::span<const int32_t> tokens;                        // [T], T <= max_tokens
-  std::span<const int32_t> positions;                     // [T]
-  std::span<const kernels::SequenceSlice> slices;         // cover [0, T) in order
-  std::span<const int32_t> logit_rows;                    // rows whose logits are wanted
+  std::span<const int32_t> tokens;                 // [T], T <= max_tokens
+  std::span<const int32_t> positions;              // [T]
+  std::span<const kernels::SequenceSlice> slices;  // cover [0, T) in order
+  std::span<const int32_t> logit_rows;             // rows whose logits are wanted
   const LayerDone* layer_done = nullptr;
 };
 
 struct LoadOptions {
-  int max_tokens = 512;              // most rows of one step
-  int max_logit_rows = 512;          // most rows of logits of one step
-  bool dummy_weights = false;        // --load-format dummy: random weights, only config is read
+  int max_tokens = 512;        // most rows of one step
+  int max_logit_rows = 512;    // most rows of logits of one step
+  bool dummy_weights = false;  // --load-format dummy: random weights, only config is read
   // Called with 0..1 as weights load; may be empty.
   std::function<void(double)> progress;
 };

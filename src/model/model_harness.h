@@ -1,14 +1,14 @@
 // For tests: a model with its KV pool, run sequence by sequence. Not part of the library.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "common/json.h"
 #include "common/mapped_file.h"
@@ -23,7 +23,8 @@ class ModelHarness {
       : model_(model) {
     pool_.layout = model.MakeKvLayout(page_tokens, kv_dtype);
     pool_.pages = pages;
-    memory_.resize(pages * pool_.layout.PageBytes(), std::byte{0x7f});  // NaNs where nothing was written
+    memory_.resize(pages * pool_.layout.PageBytes(),
+                   std::byte{0x7f});  // NaNs where nothing was written
     pool_.base = memory_.data();
     pages_.resize(pages);
     std::iota(pages_.begin(), pages_.end(), 0);

@@ -63,14 +63,20 @@ RopeFrequencies ComputeRope(const RopeConfig& rope, int rotary_dim) {
   const int pairs = rotary_dim / 2;
   out.inv_freq.resize(pairs);
   const bool yarn = rope.scaling == RopeConfig::Scaling::kYarn;
-  const std::optional<YarnRamp> ramp = yarn ? std::optional(YarnRamp(rope, rotary_dim)) : std::nullopt;
+  const std::optional<YarnRamp> ramp =
+      yarn ? std::optional(YarnRamp(rope, rotary_dim)) : std::nullopt;
   if (yarn) out.magnitude = static_cast<float>(YarnMagnitude(rope));
   for (int i = 0; i < pairs; ++i) {
     double freq = std::pow(rope.theta, -2.0 * i / rotary_dim);
     switch (rope.scaling) {
-      case RopeConfig::Scaling::kNone: break;
-      case RopeConfig::Scaling::kLinear: freq /= rope.factor; break;
-      case RopeConfig::Scaling::kLlama3: freq = ScaleLlama3(rope, freq); break;
+      case RopeConfig::Scaling::kNone:
+        break;
+      case RopeConfig::Scaling::kLinear:
+        freq /= rope.factor;
+        break;
+      case RopeConfig::Scaling::kLlama3:
+        freq = ScaleLlama3(rope, freq);
+        break;
       case RopeConfig::Scaling::kYarn: {
         const double stretch = ramp->Stretch(i);
         freq = freq / rope.factor * stretch + freq * (1 - stretch);

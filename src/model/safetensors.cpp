@@ -24,7 +24,8 @@ Result<std::string> FindInFolder(const fs::path& folder) {
     if (it->path().extension() == ".safetensors") found.push_back(it->path().string());
   }
   if (found.size() == 1) return found.front();
-  return Error(Code::kNotFound, "{} holds {} .safetensors files and no model.safetensors.index.json",
+  return Error(Code::kNotFound,
+               "{} holds {} .safetensors files and no model.safetensors.index.json",
                folder.string(), found.empty() ? "no" : "several");
 }
 
@@ -51,7 +52,8 @@ Result<SafetensorsFiles> SafetensorsFiles::OpenIndex(const std::string& path) {
   const auto mapped = MappedFile::Open(path);
   if (!mapped.ok()) return mapped.status();
   const auto bytes = mapped->bytes();
-  const auto index = ParseSafetensorsIndex({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const auto index =
+      ParseSafetensorsIndex({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!index.ok()) return index.status().Prefixed(path);
 
   std::map<std::string, SafetensorsFiles> shards;
@@ -87,8 +89,13 @@ Result<SafetensorsFiles> SafetensorsFiles::Open(const std::string& path) {
 
 Result<kernels::StoredTensor> SafetensorsFiles::Tensor(std::string_view name) const {
   using kernels::DType;
-  struct Row { std::string_view name; DType dtype; };
-  constexpr Row kReadable[] = {{"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16},
+  struct Row {
+    std::string_view name;
+    DType dtype;
+  };
+  constexpr Row kReadable[] = {{"F32", DType::kF32},
+                               {"F16", DType::kF16},
+                               {"BF16", DType::kBF16},
                                {"F8_E4M3", DType::kF8E4M3}};
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
@@ -96,8 +103,8 @@ Result<kernels::StoredTensor> SafetensorsFiles::Tensor(std::string_view name) co
   }
   const SafeTensor& tensor = found->second;
   if (tensor.shape.empty() || tensor.shape.size() > 2) {
-    return Error(Code::kUnsupported, "tensor {} has {} dimensions; 1 or 2 are readable", Quote(name),
-                 tensor.shape.size());
+    return Error(Code::kUnsupported, "tensor {} has {} dimensions; 1 or 2 are readable",
+                 Quote(name), tensor.shape.size());
   }
   for (const Row& row : kReadable) {
     if (row.name != tensor.dtype) continue;
@@ -107,8 +114,10 @@ Result<kernels::StoredTensor> SafetensorsFiles::Tensor(std::string_view name) co
     stored.rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
     stored.data = tensor.bytes.data();
     if (reinterpret_cast<uintptr_t>(stored.data) % InfoOf(row.dtype).block_bytes != 0) {
-      return Error(Code::kUnsupported, "tensor {} is not aligned to its elements; save the file again "
-                   "with a current safetensors library", Quote(name));
+      return Error(Code::kUnsupported,
+                   "tensor {} is not aligned to its elements; save the file again "
+                   "with a current safetensors library",
+                   Quote(name));
     }
     if (row.dtype == DType::kF8E4M3) {
       if (Status status = AttachBlockScales(name, &stored); !status.ok()) return status;
@@ -119,18 +128,21 @@ Result<kernels::StoredTensor> SafetensorsFiles::Tensor(std::string_view name) co
                Quote(name), tensor.dtype);
 }
 
-Status SafetensorsFiles::AttachBlockScales(std::string_view name, kernels::StoredTensor* weight) const {
+Status SafetensorsFiles::AttachBlockScales(std::string_view name,
+                                           kernels::StoredTensor* weight) const {
   const std::string scale_name = std::string(name) + "_scale_inv";
   const auto found = tensors_.find(scale_name);
   if (found == tensors_.end()) {
-    return Error(Code::kUnsupported, "FP8 tensor {} has no block scales {}", Quote(name), Quote(scale_name));
+    return Error(Code::kUnsupported, "FP8 tensor {} has no block scales {}", Quote(name),
+                 Quote(scale_name));
   }
   const std::vector<int64_t> wanted = {(weight->rows + kFp8Block - 1) / kFp8Block,
                                        (weight->cols + kFp8Block - 1) / kFp8Block};
   const SafeTensor& scales = found->second;
   if (scales.dtype != "F32" || scales.shape != wanted ||
       reinterpret_cast<uintptr_t>(scales.bytes.data()) % alignof(float) != 0) {
-    return Error(Code::kDataCorrupt, "{} must be aligned F32 [{}, {}]: one scale per block of {} x {}",
+    return Error(Code::kDataCorrupt,
+                 "{} must be aligned F32 [{}, {}]: one scale per block of {} x {}",
                  Quote(scale_name), wanted[0], wanted[1], kFp8Block, kFp8Block);
   }
   weight->block_scales = reinterpret_cast<const float*>(scales.bytes.data());

@@ -16,9 +16,9 @@ struct DTypeBits {
   int bytes;
 };
 constexpr DTypeBits kDTypes[] = {
-    {"BOOL", 1},    {"U8", 1},  {"I8", 1},   {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
-    {"I16", 2},     {"U16", 2}, {"F16", 2},  {"BF16", 2},    {"I32", 4},     {"U32", 4},
-    {"F32", 4},     {"F64", 8}, {"I64", 8},  {"U64", 8},     {"C64", 8},
+    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+    {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},
+    {"F32", 4},  {"F64", 8}, {"I64", 8}, {"U64", 8},     {"C64", 8},
 };
 
 Status Corrupt(std::string_view name, std::string_view reason) {
@@ -43,7 +43,8 @@ Result<uint64_t> ReadShape(std::string_view name, const json::object& entry, int
   const json::array* dims = value ? value->if_array() : nullptr;
   if (!dims) return Corrupt(name, "shape is missing or no array");
   if (dims->size() > kMaxDims) {
-    return Corrupt(name, fmt::format("{} dimensions, at most {} are possible", dims->size(), kMaxDims));
+    return Corrupt(name,
+                   fmt::format("{} dimensions, at most {} are possible", dims->size(), kMaxDims));
   }
   uint64_t bytes = element_bytes;
   for (const json::value& dim : *dims) {
@@ -73,7 +74,8 @@ Result<Range> ReadOffsets(std::string_view name, const json::object& entry, uint
   }
   if (static_cast<uint64_t>(*end) > data_bytes) {
     return Corrupt(name, fmt::format("ends at data byte {}, but the file has {} (cut off? fetch it "
-                                     "again)", *end, data_bytes));
+                                     "again)",
+                                     *end, data_bytes));
   }
   return Range{static_cast<uint64_t>(*begin), static_cast<uint64_t>(*end), name};
 }
@@ -87,7 +89,8 @@ Status CheckCoverage(std::vector<Range> ranges, uint64_t data_bytes) {
   for (const Range& range : ranges) {
     if (range.begin < at) return Corrupt(range.name, "overlaps another tensor");
     if (range.begin > at) {
-      return Corrupt(range.name, fmt::format("leaves a hole of {} bytes before it", range.begin - at));
+      return Corrupt(range.name,
+                     fmt::format("leaves a hole of {} bytes before it", range.begin - at));
     }
     at = range.end;
   }
@@ -100,7 +103,8 @@ Status CheckCoverage(std::vector<Range> ranges, uint64_t data_bytes) {
 
 Result<json::object> ReadHeader(std::span<const std::byte> bytes, uint64_t* header_bytes) {
   if (bytes.size() < 8) {
-    return Error(Code::kDataCorrupt, "byte 0: {} bytes are too few for a safetensors file", bytes.size());
+    return Error(Code::kDataCorrupt, "byte 0: {} bytes are too few for a safetensors file",
+                 bytes.size());
   }
   std::memcpy(header_bytes, bytes.data(), 8);
   if (*header_bytes > kMaxHeaderBytes || *header_bytes > bytes.size() - 8) {
@@ -162,7 +166,8 @@ Result<std::map<std::string, SafeTensor, std::less<>>> ParseSafetensors(
 Result<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view text) {
   const auto parsed = json::Parse(text);
   if (!parsed.ok()) return parsed.status();
-  const json::value* map = parsed->is_object() ? json::Find(parsed->as_object(), "weight_map") : nullptr;
+  const json::value* map =
+      parsed->is_object() ? json::Find(parsed->as_object(), "weight_map") : nullptr;
   if (!map || !map->is_object()) {
     return Error(Code::kDataCorrupt, "safetensors index: weight_map is missing or no object");
   }
@@ -171,13 +176,16 @@ Result<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_vie
     const std::string_view name = key;
     const json::string* file = value.if_string();
     if (!file || file->empty()) {
-      return Error(Code::kDataCorrupt, "safetensors index: the file of tensor {} is no name", Quote(name));
+      return Error(Code::kDataCorrupt, "safetensors index: the file of tensor {} is no name",
+                   Quote(name));
     }
     const std::string_view file_name = *file;
-    if (file_name.front() == '.' || file_name.find_first_of(std::string_view("/\\\0", 3)) != file_name.npos) {
+    if (file_name.front() == '.' ||
+        file_name.find_first_of(std::string_view("/\\\0", 3)) != file_name.npos) {
       return Error(Code::kDataCorrupt,
                    "safetensors index: tensor {} points at {}; only files of the same folder are "
-                   "allowed", Quote(name), Quote(file_name));
+                   "allowed",
+                   Quote(name), Quote(file_name));
     }
     out.emplace(std::string(name), std::string(file_name));
   }

@@ -3,6 +3,9 @@
 // the library.
 #pragma once
 
+#include <gtest/gtest.h>
+#include <unistd.h>
+
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -10,10 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unistd.h>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "common/bytes.h"
 
@@ -30,7 +30,9 @@ std::string Raw(T... values) {
   (out.Put(values), ...);
   return std::move(out).bytes();
 }
-inline std::string RawString(std::string_view s) { return Raw(uint64_t{s.size()}) + std::string(s); }
+inline std::string RawString(std::string_view s) {
+  return Raw(uint64_t{s.size()}) + std::string(s);
+}
 
 class GgufWriter {
  public:
@@ -47,7 +49,9 @@ class GgufWriter {
   }
   GgufWriter& U32(std::string_view key, uint32_t v) { return Entry(key, 4, Raw(v)); }
   GgufWriter& F32(std::string_view key, float v) { return Entry(key, 6, Raw(v)); }
-  GgufWriter& String(std::string_view key, std::string_view v) { return Entry(key, 8, RawString(v)); }
+  GgufWriter& String(std::string_view key, std::string_view v) {
+    return Entry(key, 8, RawString(v));
+  }
   GgufWriter& Strings(std::string_view key, const std::vector<std::string>& values) {
     std::string out = Raw(uint32_t{8}, uint64_t{values.size()});
     for (const std::string& v : values) out += RawString(v);
@@ -71,7 +75,8 @@ class GgufWriter {
   }
   std::string Build() const {
     std::string out = Raw(magic, version, tensor_count.value_or(tensor_total_),
-                          entry_count.value_or(entry_total_)) + entries_ + infos_;
+                          entry_count.value_or(entry_total_)) +
+                      entries_ + infos_;
     if (!data.empty()) out.resize((out.size() + alignment - 1) / alignment * alignment);
     return out + data;
   }

@@ -50,11 +50,19 @@ const RoleNames& NamesOf(WeightRole role) {
 
 bool IsUsed(WeightRole role, const ModelConfig& c) {
   switch (role) {
-    case WeightRole::kHead: return !c.tied_embeddings;
-    case WeightRole::kQBias: case WeightRole::kKBias: case WeightRole::kVBias: return c.attention_bias;
-    case WeightRole::kOBias: return c.output_bias;
-    case WeightRole::kQNorm: case WeightRole::kKNorm: return c.qk_norm;
-    default: return true;
+    case WeightRole::kHead:
+      return !c.tied_embeddings;
+    case WeightRole::kQBias:
+    case WeightRole::kKBias:
+    case WeightRole::kVBias:
+      return c.attention_bias;
+    case WeightRole::kOBias:
+      return c.output_bias;
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+      return c.qk_norm;
+    default:
+      return true;
   }
 }
 
@@ -66,17 +74,34 @@ struct Shape {
 Shape ShapeOf(WeightRole role, const ModelConfig& c) {
   const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
   switch (role) {
-    case WeightRole::kEmbedding: case WeightRole::kHead: return {c.vocab, c.hidden};
-    case WeightRole::kOutputNorm: case WeightRole::kAttentionNorm: case WeightRole::kFfnNorm:
-    case WeightRole::kOBias: return {1, c.hidden};
-    case WeightRole::kQ: return {q, c.hidden};
-    case WeightRole::kK: case WeightRole::kV: return {kv, c.hidden};
-    case WeightRole::kO: return {c.hidden, q};
-    case WeightRole::kGate: case WeightRole::kUp: return {c.ffn, c.hidden};
-    case WeightRole::kDown: return {c.hidden, c.ffn};
-    case WeightRole::kQBias: return {1, q};
-    case WeightRole::kKBias: case WeightRole::kVBias: return {1, kv};
-    case WeightRole::kQNorm: case WeightRole::kKNorm: return {1, c.head_dim};
+    case WeightRole::kEmbedding:
+    case WeightRole::kHead:
+      return {c.vocab, c.hidden};
+    case WeightRole::kOutputNorm:
+    case WeightRole::kAttentionNorm:
+    case WeightRole::kFfnNorm:
+    case WeightRole::kOBias:
+      return {1, c.hidden};
+    case WeightRole::kQ:
+      return {q, c.hidden};
+    case WeightRole::kK:
+    case WeightRole::kV:
+      return {kv, c.hidden};
+    case WeightRole::kO:
+      return {c.hidden, q};
+    case WeightRole::kGate:
+    case WeightRole::kUp:
+      return {c.ffn, c.hidden};
+    case WeightRole::kDown:
+      return {c.hidden, c.ffn};
+    case WeightRole::kQBias:
+      return {1, q};
+    case WeightRole::kKBias:
+    case WeightRole::kVBias:
+      return {1, kv};
+    case WeightRole::kQNorm:
+    case WeightRole::kKNorm:
+      return {1, c.head_dim};
   }
   return {0, 0};
 }
@@ -119,7 +144,8 @@ Result<WeightView> WeightView::FromGguf(GgufFile file, const ModelConfig& config
 Result<WeightView> WeightView::FromSafetensors(SafetensorsFiles files, const ModelConfig& config) {
   WeightView view(config);
   view.safetensors_ = std::move(files);
-  if (Status status = view.CheckNames(KeysOf(view.safetensors_->tensors())); !status.ok()) return status;
+  if (Status status = view.CheckNames(KeysOf(view.safetensors_->tensors())); !status.ok())
+    return status;
   return view;
 }
 
@@ -138,8 +164,8 @@ Status WeightView::CheckNames(const std::vector<std::string>& names) const {
     if (!name.starts_with(layer_prefix) || known.contains(name) || IsHarmless(name)) continue;
     return Error(Code::kUnsupported,
                  "tensor {} has no place in a {} model of {} layers as its config describes it; "
-                 "leaving it out would give wrong results", Quote(name), config_.architecture,
-                 config_.layers);
+                 "leaving it out would give wrong results",
+                 Quote(name), config_.architecture, config_.layers);
   }
   return Status::Ok();
 }
@@ -151,11 +177,12 @@ Result<StoredTensor> WeightView::Get(WeightRole role, int layer) const {
   auto tensor = gguf_ ? gguf_->Tensor(name) : safetensors_->Tensor(name);
   if (!tensor.ok()) return tensor.status();
   if (tensor->rows != want.rows || tensor->cols != want.cols) {
-    return Error(Code::kDataCorrupt,
-                 "tensor {} is [{}, {}], but the config asks for [{}, {}] (hidden {}, ffn {}, heads {} "
-                 "and {} for KV of {}, vocabulary {})", Quote(name), tensor->rows, tensor->cols,
-                 want.rows, want.cols, config_.hidden, config_.ffn, config_.heads, config_.kv_heads,
-                 config_.head_dim, config_.vocab);
+    return Error(
+        Code::kDataCorrupt,
+        "tensor {} is [{}, {}], but the config asks for [{}, {}] (hidden {}, ffn {}, heads {} "
+        "and {} for KV of {}, vocabulary {})",
+        Quote(name), tensor->rows, tensor->cols, want.rows, want.cols, config_.hidden, config_.ffn,
+        config_.heads, config_.kv_heads, config_.head_dim, config_.vocab);
   }
   return tensor;
 }
@@ -185,7 +212,8 @@ Result<WeightView> WeightView::MakeDummy(const ModelConfig& config) {
     state ^= state << 13;
     state ^= state >> 7;
     state ^= state << 17;
-    value = ToBFloat16(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f * 0.035f).bits;
+    value =
+        ToBFloat16(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f * 0.035f).bits;
   }
   view.dummy_ = std::move(noise);
   return view;

@@ -19,9 +19,24 @@
 namespace baton::model {
 
 enum class WeightRole : uint8_t {
-  kEmbedding, kOutputNorm, kHead,                       // once
-  kAttentionNorm, kQ, kK, kV, kO, kFfnNorm, kGate, kUp, kDown,  // in each layer
-  kQBias, kKBias, kVBias, kOBias, kQNorm, kKNorm,       // in each layer where the config says so
+  kEmbedding,
+  kOutputNorm,
+  kHead,  // once
+  kAttentionNorm,
+  kQ,
+  kK,
+  kV,
+  kO,
+  kFfnNorm,
+  kGate,
+  kUp,
+  kDown,  // in each layer
+  kQBias,
+  kKBias,
+  kVBias,
+  kOBias,
+  kQNorm,
+  kKNorm,  // in each layer where the config says so
 };
 
 // All weights of a model in the order they are bound; layer -1 for those outside of layers.
