@@ -14,8 +14,8 @@ using Scaling = RopeConfig::Scaling;
 
 constexpr char kLlama[] = R"({
   "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
-  "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3,
-  "vocab_size": 100, "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+  "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
+  "num_hidden_layers": 3, "vocab_size": 100, "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu",
   "bos_token_id": 1, "eos_token_id": [2, 3], "tie_word_embeddings": false})";
 
 // kLlama with the fields of `change` (an object as text) set; null removes.
@@ -146,7 +146,8 @@ TEST(HfConfig, RefusesByName) {
       {R"({"rope_parameters": {"rope_type": "linear", "factor": 0}})", kBad, "RoPE factor of 0"},
       {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}})", kBad,
        "low_freq_factor is missing"},
-      {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4}})",
+      {R"({"rope_parameters": {"rope_type": "llama3", "factor": 8,
+                             "low_freq_factor": 4, "high_freq_factor": 4}})",
        kBad, "high_freq_factor (not above"},
       {R"({"rope_parameters": {"rope_type": "yarn", "factor": -1}})", kBad, "RoPE factor of -1"},
       {R"({"rope_parameters": {"rope_theta": 0}})", kBad, "RoPE theta of 0"},

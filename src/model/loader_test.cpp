@@ -170,7 +170,8 @@ TEST_F(Loader, WeightBytesLeaveOutATableThatIsOnlyLookedUp) {
 TEST_F(Loader, DummyWeightsNeedOnlyTheConfigAndStayFinite) {
   folder_.Write("config.json", R"({"architectures": ["Qwen3ForCausalLM"], "hidden_size": 64,
     "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-    "num_hidden_layers": 24, "vocab_size": 100, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6})");
+    "num_hidden_layers": 24, "vocab_size": 100, "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6})");
   EXPECT_EQ(Load(folder_.path()).status().code(), Code::kNotFound);  // real weights are not there
   auto model = Load(folder_.path(), {.dummy_weights = true});
   ASSERT_TRUE(model.ok()) << model.status().message();

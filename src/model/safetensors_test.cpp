@@ -44,7 +44,8 @@ TEST(Safetensors, ReadsWhatWasWritten) {
 
 TEST(Safetensors, EmptyAndScalarTensorsAreAllowedInFiles) {
   const std::string bytes = SafetensorsBytes(
-      R"({"e":{"dtype":"F32","shape":[0,4],"data_offsets":[0,0]},"s":{"dtype":"I64","shape":[],"data_offsets":[0,8]}})",
+      R"({"e":{"dtype":"F32","shape":[0,4],"data_offsets":[0,0]},)"
+      R"("s":{"dtype":"I64","shape":[],"data_offsets":[0,8]}})",
       "12345678");
   const auto file = SafetensorsFiles::Parse(AsBytes(bytes));
   ASSERT_TRUE(file.ok()) << file.status().message();
