@@ -19,7 +19,6 @@ Result<std::unique_ptr<Link>> OpenLink(LinkOptions options, engine::Engine& engi
   link->self.name = options.name;
   link->self.model = options.model;
   link->self.layout = engine.kv_layout();
-  link->self.fabric = link->fabric->Describe();
   link->options = std::move(options);
   return link;
 }

@@ -32,7 +32,15 @@ struct Link {
   engine::Engine* engine = nullptr;
   std::unique_ptr<transfer::Engine> fabric;
   transfer::RegionId kv_region;
-  PeerInfo self;
+  PeerInfo self;  // without fabric: see Introduce
+
+  // Who we are, for one peer: every description carries keys of its own, so that losing that peer
+  // takes away its access alone.
+  PeerInfo Introduce() const {
+    PeerInfo info = self;
+    info.fabric = fabric->Describe();
+    return info;
+  }
 };
 
 // Opens the fabric, registers the engine's KV pool and draws the instance id.

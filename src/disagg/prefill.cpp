@@ -129,7 +129,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       (void)co_await responder.Send(Plain(api::HttpStatusOf(status.code()), status.message()));
       co_return;
     }
-    (void)co_await responder.Send(Binary(Encode(link->self)));
+    (void)co_await responder.Send(Binary(Encode(link->Introduce())));
   }
 
   asio::awaitable<void> HandleHeartbeat(http::Request& request, http::Responder& responder) {

@@ -38,7 +38,7 @@ asio::awaitable<void> PrefillPeer::Register() {
 
 asio::awaitable<Status> PrefillPeer::TryRegister() {
   Link& link = *context_.link;
-  auto reply = co_await Post("/baton/v1/register", Encode(link.self), 8s);
+  auto reply = co_await Post("/baton/v1/register", Encode(link.Introduce()), 8s);
   if (!reply.ok()) co_return reply.status().Prefixed("registering with prefill");
   if (reply->status != 200) {
     co_return Error(reply->status == 400 ? Code::kInvalidArgument : Code::kUnavailable,

@@ -40,6 +40,12 @@ class Breaker {
   // were admitted before the last state change say nothing about the present state.
   void Settle(Outcome outcome, uint64_t epoch, TimePoint now);
 
+  // Health checks found the worker back after they had found it gone: it was restarted, so what it
+  // did before says little. An open breaker becomes half-open at once.
+  void OnRecovered() {
+    if (state_ == State::kOpen) Become(State::kHalfOpen);
+  }
+
   State state() const { return state_; }
   uint64_t epoch() const { return epoch_; }
   int consecutive_failures() const { return static_cast<int>(failures_.size()); }

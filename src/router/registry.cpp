@@ -320,6 +320,11 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
       log::info("Worker {}: worker_type={} url={}", good ? "ready" : "down by health checks",
                 RoleName(worker->role_), worker->url_);
     }
+    if (change.flipped && good) {
+      const Breaker::State before = worker->breaker_.state();
+      worker->breaker_.OnRecovered();
+      if (worker->breaker_.state() != before) ShowBreaker(*worker, before);
+    }
     if (change.dead) {
       for (const auto& [id, watch] : worker->watches_) down.push_back(watch);
     }

@@ -105,11 +105,11 @@ void SetBatchLog(Context& c) {
   c.engine->SetBatchLog(c.options.decode_log_interval, [context](bool decode) -> std::string {
     if (decode && context->decode) {
       const auto n = context->decode->counts();
-      return fmt::format("#prealloc-req: {}, #transfer-req: {}, ", n.prealloc, n.transfer);
+      return fmt::format("#prealloc-req: {}, #transfer-req: {}", n.prealloc, n.transfer);
     }
     if (!decode && context->prefill) {
       const auto n = context->prefill->counts();
-      return fmt::format("#prealloc-req: {}, #inflight-req: {}, ", n.bootstrapping, n.inflight);
+      return fmt::format("#prealloc-req: {}, #inflight-req: {}", n.bootstrapping, n.inflight);
     }
     return {};
   });

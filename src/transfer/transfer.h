@@ -123,7 +123,9 @@ class Engine {
   // Registers memory that outlives the engine. Both senders' and receivers' pools.
   virtual Result<RegionId> Register(MemorySpan memory) = 0;
 
-  // A versioned blob that lets a peer write into `regions` (addresses, keys, epoch, provider).
+  // A versioned blob for one peer (addresses, epoch, provider, keys of all regions): with it that
+  // peer can Connect and write. Call it anew for each peer: the keys are that peer's own and are
+  // revoked when it is lost.
   virtual std::string Describe() const = 0;
 
   // Makes a peer reachable and warm (one small write each way is not needed for later speed).
