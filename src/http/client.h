@@ -62,12 +62,16 @@ struct ClientRequest {
   std::string body;
 };
 
+// A pooled connection keeps timers pending; CloseIdle or ~Client lets an io_context run dry.
+// Result<T> has no default value, so co_spawn these from a coroutine of type void.
 class Client {
  public:
   Client(asio::any_io_executor executor, ClientOptions options);
   ~Client();
 
-  // Sends and waits for the response head, at the latest until `deadline`.
+  // Sends and waits for the response head, at the latest until `deadline`. A Start under way is
+  // cancelled through the coroutine: bind a cancellation slot to its co_spawn and emit `terminal`
+  // on its executor; it ends with kCancelled and the connection closes.
   // kUnavailable: refused, reset, unresolved (the message names origin and reason).
   asio::awaitable<Result<std::unique_ptr<ClientStream>>> Start(Origin origin, ClientRequest request,
                                                                TimePoint deadline);

@@ -13,6 +13,10 @@ namespace {
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
+bool IsCancelled(const asio::cancellation_state& state) {
+  return state.cancelled() != asio::cancellation_type::none;
+}
+
 }  // namespace
 
 ClientConnection::ClientConnection(const asio::any_io_executor& executor, Origin origin)
@@ -32,11 +36,15 @@ bool ClientConnection::Stale() const {
   return IsStale(const_cast<tcp::socket&>(socket_).native_handle());
 }
 
+Status ClientConnection::Cancelled() const {
+  return Error(Code::kCancelled, "{}: cancelled", origin_.ToString());
+}
+
 Status ClientConnection::Failure(std::string_view text) const {
   switch (watchdog_->reason()) {
     case Code::kDeadlineExceeded:
       return Error(Code::kDeadlineExceeded, "{}: no answer by the deadline", origin_.ToString());
-    case Code::kCancelled: return Error(Code::kCancelled, "{}: cancelled", origin_.ToString());
+    case Code::kCancelled: return Cancelled();
     default: return Error(Code::kUnavailable, "{}: {}", origin_.ToString(), text);
   }
 }
@@ -67,13 +75,13 @@ asio::awaitable<Status> ClientConnection::Connect(Duration timeout, TimePoint de
 }
 
 asio::awaitable<Status> ClientConnection::ConnectTo(const tcp::endpoint& endpoint) {
+  if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
   boost::system::error_code open_error;
   socket_.open(endpoint.protocol(), open_error);
   if (open_error) co_return Failure(open_error.message());
   watchdog_->Attach(socket_.native_handle());
   const auto [ec] = co_await socket_.async_connect(endpoint, kAwait);
-  if (ec == asio::error::operation_aborted)
-    co_return Error(Code::kCancelled, "{}: cancelled", origin_.ToString());
+  if (ec == asio::error::operation_aborted) co_return Cancelled();
   if (ec || watchdog_->reason() != Code::kOk) co_return Failure(ec.message());
   TuneSocket(socket_.native_handle());
   co_return Status::Ok();
@@ -81,25 +89,25 @@ asio::awaitable<Status> ClientConnection::ConnectTo(const tcp::endpoint& endpoin
 
 asio::awaitable<Status> ClientConnection::Write(SendList list) {
   while (true) {
+    if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
     int error = 0;
     const SendResult result = SendNow(socket_.native_handle(), list, &error);
     if (result == SendResult::kDone) co_return Status::Ok();
     if (result == SendResult::kFailed) co_return Failure(ErrnoText(error));
     const auto [ec] = co_await socket_.async_wait(tcp::socket::wait_write, kAwait);
-    if (ec == asio::error::operation_aborted)
-      co_return Error(Code::kCancelled, "{}: cancelled", origin_.ToString());
+    if (ec == asio::error::operation_aborted) co_return Cancelled();
     if (ec) co_return Failure(ec.message());
   }
 }
 
 asio::awaitable<Result<size_t>> ClientConnection::Read() {
+  if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
   const std::span<char> room = buffer_.Prepare(std::max(read_room_, buffer_.size() * 2));
   const auto [ec, bytes] =
       co_await socket_.async_read_some(asio::buffer(room.data(), room.size()), kAwait);
   if (watchdog_->reason() != Code::kOk) co_return Failure("");
   if (ec == asio::error::eof) co_return size_t{0};
-  if (ec == asio::error::operation_aborted)
-    co_return Error(Code::kCancelled, "{}: cancelled", origin_.ToString());
+  if (ec == asio::error::operation_aborted) co_return Cancelled();
   if (ec) co_return Failure(ec.message());
   buffer_.Commit(bytes);
   // A full read means that the peer is fast: fewer, larger reads from here on.

@@ -1,6 +1,10 @@
 // One connection to an origin: connect, send, receive, each under the watchdog's deadline. Used by
 // one coroutine at a time; only Interrupt (through the watchdog) comes from elsewhere. TLS will be
 // a second kind of stream behind the same four calls.
+//
+// When the coroutine itself is cancelled (a cancellation slot bound to its co_spawn) every wait
+// ends with kCancelled. The state is asked before each wait too: a cancel that comes while a
+// finished operation is on its way back would otherwise be lost.
 #pragma once
 
 #include <memory>
@@ -37,6 +41,7 @@ class ClientConnection {
   static constexpr size_t kMaxBufferBytes = 64 << 10;
 
   asio::awaitable<Status> ConnectTo(const asio::ip::tcp::endpoint& endpoint);
+  Status Cancelled() const;
   // Why an operation ended: the interruption if there was one, else kUnavailable with `text`.
   Status Failure(std::string_view text) const;
 

@@ -1,4 +1,7 @@
 // The client against servers played by hand, byte for byte.
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/post.hpp>
+
 #include "http/test_support.h"
 
 namespace baton::http::test {
@@ -304,6 +307,33 @@ TEST_F(ClientTest, CancelFromAnotherThread) {
   };
   EXPECT_EQ(loop_.Run(run()).code(), Code::kCancelled);
   EXPECT_EQ(told.get_future().wait_for(kPatience), std::future_status::ready);
+  server.join();
+}
+
+TEST_F(ClientTest, CoroutineCancelEndsAStart) {
+  std::promise<void> asked;
+  std::thread server([&] {
+    RawSocket socket = listener_.Accept();
+    socket.ReadUntil("\r\n\r\n");
+    asked.set_value();
+    EXPECT_EQ(socket.ReadToEnd(), "");
+  });
+  const auto strand = asio::make_strand(loop_.executor());
+  asio::cancellation_signal signal;
+  std::promise<Code> code;
+  const auto run = [&]() -> asio::awaitable<void> {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    const auto result = co_await client_.Fetch(origin(), Get(), Now() + kPatience);
+    code.set_value(result.status().code());
+  };
+  std::promise<void> ended;
+  asio::co_spawn(strand, run(), asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr) {
+                   ended.set_value();
+                 }));
+  asked.get_future().wait();
+  asio::post(strand, [&] { signal.emit(asio::cancellation_type::terminal); });
+  EXPECT_EQ(code.get_future().get(), Code::kCancelled);
+  ended.get_future().wait();
   server.join();
 }
 

@@ -42,6 +42,9 @@ class Responder {
 
   // Called once, on the handler's executor, when the client closes or resets before the answer is
   // complete (seen within milliseconds, also while the handler only waits). Set before waiting.
+  // The end of the client's sending side alone (shutdown(SHUT_WR)) counts too: a client that went
+  // away looks the same. A Send after that is still tried, a stream is not. Not seen while a
+  // pipelining client's further requests fill the read buffer (8 KiB).
   virtual void OnDisconnect(std::function<void()> callback) = 0;
   virtual bool disconnected() const = 0;
   virtual bool started() const = 0;  // a head has been sent
