@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(
         "{{ 'a'.center(10**11) }}", "{{ 'a'|indent(10**11, true) }}", "{{ '%99999999999d' % 1 }}",
         "{{ '{:99999999999}'.format(1) }}", "{{ ('a' * 60000000).replace('', 'xxxxxxxx') }}",
         "{{ 'ab' ~ 2 ** 63 }}", "{{ 9223372036854775807 + 1 }}", "{{ range(99999)|list * 99 }}",
-        "{{ [1]|tojson(indent=10**11) }}", "{{ 1|batch(10**12, 0) }}"));
+        "{{ [1]|tojson(indent=10**11) }}", "{{ [1]|batch(10**12, 0)|list }}"));
 
 TEST(ChatTemplate, DeepNestingIsAnError) {
   const auto repeat = [](std::string_view text, int count) {
