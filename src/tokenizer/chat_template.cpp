@@ -94,9 +94,12 @@ Result<ChatTemplate> ChatTemplate::Parse(std::string_view source) {
   }
 }
 
-Result<std::string> ChatTemplate::Render(const ChatRenderInput& input) const {
+Result<std::string> ChatTemplate::Render(const ChatRenderInput& input,
+                                         const RenderBounds& bounds) const {
   try {
-    jinja::Budget budget((jinja::Limits()));
+    jinja::Budget budget({.steps = bounds.steps,
+                          .live_bytes = bounds.memory_bytes,
+                          .output_bytes = bounds.output_bytes});
     const jinja::BudgetScope scope(&budget);
     jinja::Interpreter interpreter(impl_->parsed, budget, input.now);
     SetVariables(input, interpreter);

@@ -27,6 +27,13 @@ struct ChatRenderInput {
   std::optional<std::tm> now;               // for strftime_now; wall clock when absent
 };
 
+// What one render may use before it ends with an error.
+struct RenderBounds {
+  int64_t steps = 50'000'000;                // evaluated nodes, and one per 32 bytes of text made
+  int64_t memory_bytes = int64_t{256} << 20; // of values and output alive at once
+  size_t output_bytes = size_t{64} << 20;    // of the text, and of any one string
+};
+
 class ChatTemplate {
  public:
   // kInvalidArgument with line number for a syntax error.
@@ -38,7 +45,7 @@ class ChatTemplate {
 
   // kInvalidArgument: the template raised (its own message is kept word for word), used an
   // undefined value wrongly, or hit a limit.
-  Result<std::string> Render(const ChatRenderInput& input) const;
+  Result<std::string> Render(const ChatRenderInput& input, const RenderBounds& bounds = {}) const;
 
  private:
   struct Impl;

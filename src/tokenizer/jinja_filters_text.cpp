@@ -122,7 +122,7 @@ Value Truncate(Interpreter&, const Value& value, const CallArgs& args) {
     const size_t space = text.rfind(' ');
     if (space != text.npos) text.resize(space);
   }
-  return Value::MakeString(text + end);
+  return Value::MakeString(text + end, value.string().markup);
 }
 
 Value Center(Interpreter& interpreter, const Value& value, const CallArgs& args) {

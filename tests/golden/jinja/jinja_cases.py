@@ -48,7 +48,7 @@ OPERATORS = [
 ]
 
 ACCESS = [
-    "{{ messages[0].role }} {{ messages[0]['role'] }} {{ messages[-1]['role'] }} {{ messages|length }}", "{{ d.keys }}", "{{ d['keys'] }} {{ d.b }} {{ d.nope }} {{ d['nope'] }} {{ d.nope is defined }}", "{{ tools[0].function.parameters['items'] }}",
+    "{{ messages[0].role }} {{ messages[0]['role'] }} {{ messages[-1]['role'] }} {{ messages|length }}", "{{ d.keys is callable }}", "{{ d['keys'] }} {{ d.b }} {{ d.nope }} {{ d['nope'] }} {{ d.nope is defined }}", "{{ tools[0].function.parameters['items'] }}",
     "{{ d.nope.deeper }}", "{{ missing.x }}", "{{ missing['x'] }}", "{{ missing[0] }}", "{{ missing() }}", "{{ none_.x }}|{{ none_['x'] }}|{{ none_[0] }}", "{{ s[0] }} {{ s[-1] }} {{ s[99] }} {{ u[1] }} {{ u[-1] }}", "{{ s[1:4] }} {{ s[::-1] }} {{ s[-3:] }} {{ s[:-3] }} {{ s[::2] }} {{ s[10:2:-3] }}",
     "{{ u[1:8] }} {{ u[::-1] }} {{ u|length }} {{ u[-1:] }}", "{{ l[1:] }} {{ l[:1] }} {{ l[::-1] }} {{ l[5:] }} {{ (1, 2, 3)[1:] }} {{ range(10)[2:8:3]|list }}", "{{ l['a'] }}|{{ l[1.0] }}|{{ l[true] }}", "{{ d[1:] }}", "{{ none_[1:] }}", "{{ l[::0] }}", "{{ l[missing:] }}", "{{ 5|string[0] }}",
     "{{ messages[1:]|map(attribute='role')|join(',') }}", "{{ l.append(4) }}", "{{ l.append }}|", "{{ d.update({}) }}", "{{ d.pop('b') }}", "{{ s.__class__ }}|", "{{ s.__class__.__name__ }}", "{{ d.get('b') }} {{ d.get('z') }} {{ d.get('z', 5) }} {{ d.get('b', default=1) }}", "{{ d.items() }} {{ d.keys() }} {{ d.values() }}",

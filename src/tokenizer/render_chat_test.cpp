@@ -1,0 +1,86 @@
+#include "tokenizer/render_chat.h"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace baton::tokenizer {
+namespace {
+
+TEST(RenderRequest, ReadsEveryMember) {
+  const auto input = ParseRenderRequest(
+      R"({"messages": [{"role": "user", "content": "hi"}], "tools": [{"name": "f"}],
+          "add_generation_prompt": false, "documents": [{"t": 1}],
+          "chat_template_kwargs": {"enable_thinking": false}})",
+      {.bos_token = "<s>", .eos_token = "</s>"});
+  ASSERT_TRUE(input.ok()) << input.status().message();
+  EXPECT_EQ(input->messages.as_array().size(), 1u);
+  EXPECT_EQ(input->tools.as_array().size(), 1u);
+  EXPECT_FALSE(input->add_generation_prompt);
+  EXPECT_EQ(input->extra.at("enable_thinking"), json::value(false));
+  EXPECT_EQ(input->extra.at("documents").as_array().size(), 1u);
+  EXPECT_EQ(input->bos_token, "<s>");
+  EXPECT_EQ(input->eos_token, "</s>");
+}
+
+TEST(RenderRequest, HasDefaults) {
+  const auto input = ParseRenderRequest(R"({"messages": [], "tools": null})", {});
+  ASSERT_TRUE(input.ok()) << input.status().message();
+  EXPECT_TRUE(input->add_generation_prompt);
+  EXPECT_TRUE(input->tools.is_null());
+  EXPECT_TRUE(input->extra.empty());
+}
+
+TEST(RenderRequest, FloatsKeepTheirDigits) {
+  const auto input = ParseRenderRequest(
+      R"({"messages": [{"content": [1.6161129411764705, -0.0025, 1e22, 0.1, 1.0]}]})", {});
+  ASSERT_TRUE(input.ok()) << input.status().message();
+  const auto parsed = ChatTemplate::Parse("{{ messages[0].content|tojson }}");
+  EXPECT_EQ(*parsed->Render(*input), "[1.6161129411764705, -0.0025, 1e+22, 0.1, 1.0]");
+}
+
+struct BadRequest {
+  const char* json;
+  const char* says;  // part of the message
+};
+
+class BadRenderRequest : public testing::TestWithParam<BadRequest> {};
+
+TEST_P(BadRenderRequest, NamesWhatIsWrong) {
+  const auto input = ParseRenderRequest(GetParam().json, {});
+  EXPECT_EQ(input.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(input.status().message().find(GetParam().says), std::string::npos)
+      << input.status().message();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, BadRenderRequest,
+    testing::Values(BadRequest{"{", "invalid JSON"}, BadRequest{"[]", "the request"},
+                    BadRequest{"{}", "messages is missing"},
+                    BadRequest{R"({"messages": {}})", "messages must be an array"},
+                    BadRequest{R"({"messages": [{}, 1]})", "messages[1] must be an object"},
+                    BadRequest{R"({"messages": [], "tools": {}})", "tools must be an array"},
+                    BadRequest{R"({"messages": [], "documents": 1})", "documents must be"},
+                    BadRequest{R"({"messages": [], "add_generation_prompt": 1})",
+                               "add_generation_prompt must be a boolean"},
+                    BadRequest{R"({"messages": [], "chat_template_kwargs": []})",
+                               "chat_template_kwargs must be an object"},
+                    BadRequest{R"({"messages": [], "chat_template_kwargs": {"tools": 1}})",
+                               "must not hold tools"}));
+
+TEST(RenderTime, ReadsTimesAndDates) {
+  const auto time = ParseRenderTime("2026-11-22T12:34:56");
+  ASSERT_TRUE(time.ok()) << time.status().message();
+  EXPECT_EQ(time->tm_year, 126);
+  EXPECT_EQ(time->tm_mon, 10);
+  EXPECT_EQ(time->tm_mday, 22);
+  EXPECT_EQ(time->tm_hour, 12);
+  EXPECT_EQ(time->tm_wday, 0);  // a Sunday
+  EXPECT_TRUE(ParseRenderTime("2026-11-22").ok());
+  for (const char* bad : {"", "today", "2026-13-01", "2026-02-30", "2026-11-22T12:00:00Z"}) {
+    EXPECT_EQ(ParseRenderTime(bad).status().code(), Code::kInvalidArgument) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace baton::tokenizer
