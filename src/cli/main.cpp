@@ -55,14 +55,14 @@ int main(int argc, char** argv) {
   if (command == "serve") return baton::cli::RunServe(rest);
   if (command == "up") return baton::cli::RunUp(rest);
   if (command == "chat") return baton::cli::RunChat(rest);
-  // if (command == "render-chat") return baton::cli::RunRenderChat(rest);
+  if (command == "render-chat") return baton::cli::RunRenderChat(rest);
   if (command == "router" || command == "bench") return RunBound(all);
   if (command == "version" || command == "--version") {
     std::puts("baton 0.1.0");
     return 0;
   }
   const std::string near = baton::cli::Nearest(command, {"up", "serve", "router", "chat", "bench", "render-chat"});
-  std::fprintf(stderr, "baton: unknown command \"%s\"%s\n\n%s", command.c_str(),
+  std::fprintf(stderr, "baton_ unknown command \"%s\"%s\n\n%s", command.c_str(),
                near.empty() ? "" : (", did you mean \"" + near + "\"?").c_str(), kUsage);
   return 2;
 }

@@ -399,16 +399,16 @@ void DecodeService::ExportMetrics(metrics::Registry& registry) {
         [](const Impl& i) { return i.prealloc_count.load(); });
   gauge("sglang:num_decode_transfer_queue_reqs", "Requests whose KV is being transferred",
         [](const Impl& i) { return i.transfer_count.load(); });
-  gauge("baton:decode_quarantined_reqs", "Failed requests whose pages wait for prefill's confirmation",
+  gauge("baton_decode_quarantined_reqs", "Failed requests whose pages wait for prefill's confirmation",
         [](const Impl& i) { return i.quarantine_count.load(); });
   gauge("sglang:num_transfer_failed_reqs_total", "Requests whose hand-over failed",
         [](const Impl& i) { return i.failed.load(); });
   auto* latency = registry.AddHistogram("sglang:kv_transfer_latency_ms", "First to last KV write of a request",
                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
-  auto* exposed = registry.AddHistogram("baton:kv_transfer_exposed_ms", "From prefill's seal to decode's start",
+  auto* exposed = registry.AddHistogram("baton_kv_transfer_exposed_ms", "From prefill's seal to decode's start",
                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
   auto* speed = registry.AddGauge("sglang:kv_transfer_speed_gb_s", "KV bandwidth of the last request");
-  auto* total = registry.AddCounter("baton:kv_received_bytes_total", "KV bytes received");
+  auto* total = registry.AddCounter("baton_kv_received_bytes_total", "KV bytes received");
   impl->observe_transfer = [latency, exposed, speed, total](const TransferTiming& t) {
     latency->Observe(t.transfer_ms);
     exposed->Observe(t.exposed_ms);

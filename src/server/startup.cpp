@@ -54,13 +54,13 @@ void AddEngineMetrics(Context& c) {
   gauge("sglang:token_usage", "Share of the KV pool in use", [](const Stats& s) { return s.token_usage; });
   gauge("sglang:gen_throughput", "Output tokens per second", [](const Stats& s) { return s.gen_tok_s; });
   gauge("sglang:evicted_tokens_total", "Tokens evicted from the prefix cache", [](const Stats& s) { return s.evicted_tokens; });
-  gauge("baton:kv_pages_total", "KV pages of the pool", [](const Stats& s) { return s.pages_total; });
-  gauge("baton:kv_pages_free", "KV pages on the free list", [](const Stats& s) { return s.pages_free; });
-  gauge("baton:kv_pages_cached", "KV pages only in the prefix cache", [](const Stats& s) { return s.pages_cached; });
-  gauge("baton:kv_pages_used", "KV pages owned by sequences, grants and holds", [](const Stats& s) { return s.pages_used; });
-  gauge("baton:kv_reservations", "Page reservations held for transfers", [](const Stats& s) { return s.reserved; });
-  gauge("baton:kv_holds", "Finished prefills whose pages a transfer still reads", [](const Stats& s) { return s.holds; });
-  gauge("baton:engine_steps_total", "Engine steps", [](const Stats& s) { return s.steps; });
+  gauge("baton_kv_pages_total", "KV pages of the pool", [](const Stats& s) { return s.pages_total; });
+  gauge("baton_kv_pages_free", "KV pages on the free list", [](const Stats& s) { return s.pages_free; });
+  gauge("baton_kv_pages_cached", "KV pages only in the prefix cache", [](const Stats& s) { return s.pages_cached; });
+  gauge("baton_kv_pages_used", "KV pages owned by sequences, grants and holds", [](const Stats& s) { return s.pages_used; });
+  gauge("baton_kv_reservations", "Page reservations held for transfers", [](const Stats& s) { return s.reserved; });
+  gauge("baton_kv_holds", "Finished prefills whose pages a transfer still reads", [](const Stats& s) { return s.holds; });
+  gauge("baton_engine_steps_total", "Engine steps", [](const Stats& s) { return s.steps; });
   const int page = c.engine->options().page_tokens;
   gauge("sglang:num_used_tokens", "KV tokens in use", [page](const Stats& s) { return s.pages_used * page; });
 }

@@ -90,6 +90,7 @@ class Server(Process):
     """`baton serve` of any role."""
 
     def __init__(self, name, log_dir, model=SMOLLM2, mode="null", provider="tcp", extra=()):
+        self.mode = mode
         self.port, self.bootstrap = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         super().__init__(name, [BATON, "serve", "--model-path", model, "--served-model-name", "m", "--port", self.port,
@@ -111,15 +112,18 @@ class Server(Process):
 
     def assert_no_leaks(self, timeout=10):
         """Pages, grants and holds all return to their pools once nothing runs."""
-        names = ["baton:kv_pages_used", "baton:kv_reservations", "baton:kv_holds", "baton:decode_quarantined_reqs",
-                 "sglang:num_running_reqs", "sglang:num_queue_reqs", "baton:transfer_slots_held", "baton:transfer_sends_live"]
+        names = ["baton_kv_pages_used", "baton_kv_reservations", "baton_kv_holds", "sglang:num_running_reqs", "sglang:num_queue_reqs"]
+        if self.mode != "null":
+            names += ["baton_transfer_slots_held", "baton_transfer_sends_live", "baton_transfer_writes_in_flight"]
+        if self.mode == "decode":
+            names += ["baton_decode_quarantined_reqs", "sglang:num_decode_transfer_queue_reqs"]
         end = time.time() + timeout
         while True:
             metrics = self.metrics()
-            held = {n: metrics[n] for n in names if metrics.get(n)}
+            held = {n: metrics[n] for n in names if metrics[n]}
             if not held or time.time() > end:
                 assert not held, f"{self.name} still holds {held}\n{self.tail()}"
-                assert metrics["baton:kv_pages_free"] + metrics["baton:kv_pages_cached"] == metrics["baton:kv_pages_total"]
+                assert metrics["baton_kv_pages_free"] + metrics["baton_kv_pages_cached"] == metrics["baton_kv_pages_total"]
                 return
             time.sleep(0.1)
 
