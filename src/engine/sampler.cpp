@@ -16,7 +16,8 @@ constexpr float kGreedyBelow = 1e-6f;
 
 }  // namespace
 
-Sampler::Sampler(int vocab) : row_(static_cast<size_t>(vocab)) {
+Sampler::Sampler(int vocab)
+    : row_(static_cast<size_t>(vocab)), blocks_((static_cast<size_t>(vocab) + kSumBlock - 1) / kSumBlock) {
   candidates_.reserve(static_cast<size_t>(vocab));
   weights_.reserve(static_cast<size_t>(vocab));
 }
@@ -54,7 +55,7 @@ Result<int32_t> Sampler::Sample(std::span<const float> logits, const SampleInput
   }
   if (p.temperature < kGreedyBelow) return static_cast<int32_t>(FirstIndexOf(row, max));
   const float scale = 1.0f / p.temperature;
-  const double total = SumExp(row, max, scale);
+  const double total = SumExp(row, max, scale, blocks_);
   if (!std::isfinite(total)) return Error(Code::kInternal, "the model's logits hold NaN");
   const double u = UniformAt(p.seed.value_or(0), static_cast<uint64_t>(input.output_index));
   const bool filtered = p.top_k > 0 || p.top_p < 1 || p.min_p > 0;
@@ -66,15 +67,19 @@ int32_t Sampler::DrawFromAll(std::span<const float> row, float max, float scale,
                              double u) const {
   const double target = u * total;
   double sum = 0;
-  int32_t last_possible = 0;
-  for (size_t i = 0; i < row.size(); ++i) {
+  size_t block = 0;
+  while (block + 1 < blocks_.size() && sum + blocks_[block] <= target) sum += blocks_[block++];
+  // From here id by id. Blocks were summed in another order, so rounding may carry us past the end
+  // of the block or leave us a hair short of the target: take the next that can come, or the last.
+  int32_t last_possible = static_cast<int32_t>(FirstIndexOf(row, max));
+  for (size_t i = block * kSumBlock; i < row.size(); ++i) {
     const float weight = ExpNonPositive((row[i] - max) * scale);
     if (weight <= 0) continue;
     last_possible = static_cast<int32_t>(i);
     sum += weight;
     if (sum > target) break;
   }
-  return last_possible;  // also when rounding left the sum a hair below the target
+  return last_possible;
 }
 
 // Candidates of at least `lowest`, sorted; only the first top_k when there are more.

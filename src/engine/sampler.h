@@ -63,6 +63,7 @@ class Sampler {
   void Gather(std::span<const float> row, float lowest, size_t top_k);
 
   std::vector<float> row_;              // adjusted logits
+  std::vector<double> blocks_;          // sums of e^x by block of the row
   std::vector<Candidate> candidates_;
   std::vector<float> weights_;          // e^((logit - max) / temperature) of the candidates
 };
