@@ -33,6 +33,9 @@ e2e: build models
 	@.venv/bin/python -m pytest tests/e2e -q
 
 bench: build models
+	@cmake --preset release -DBATON_BENCHMARKS=ON >/dev/null
+	@ninja -C build/release -j$(JOBS) --quiet baton_kernels_bench
+	@build/release/benchmarks/baton_kernels_bench --benchmark_min_time=0.2
 	@$(BATON) bench engine --model-path $(MODEL)
 
 # Sanitizers on the parts where threads and outside bytes meet.
