@@ -142,6 +142,7 @@ void EngineImpl::ExportMetrics(metrics::Registry& registry) {
   add("baton_transfer_write_errors_total", "Writes that failed", &Stats::write_errors);
   add("baton_transfer_fabric_busy_total", "Posts put off because the fabric was busy",
       &Stats::fabric_busy);
+  add("baton_transfer_worker_steps_total", "Turns of the transfer worker", &Stats::steps);
   const double gbps = report_.self_test_gb_per_s;
   registry.AddCallback("baton_transfer_self_test_gb_per_second",
                        "Start-up self-test, 10^9 bytes/s", [gbps] { return gbps; }, labels);

@@ -79,6 +79,7 @@ Engine::Usage EngineCore::usage() const {
 }
 
 EngineCore::StepResult EngineCore::Step(TimePoint now) {
+  Stats::Add(stats_->steps);
   // Poll first, requests next, completions last: whatever a completion is about was asked for
   // before the peer could cause it, so its request has been seen by the time it is applied.
   const size_t count = fabric_->Poll(now, completions_);

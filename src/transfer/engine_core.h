@@ -8,6 +8,7 @@
 // - every Expect and Begin ends in exactly one terminal event;
 // - an arrival counts only for the slot, generation and open state that it names, else it is stray;
 // - a send ends only when none of its writes can still read the source memory;
+// - ... and says `drained` only when none can still land;
 // - a peer is fenced only when its keys are revoked and it is removed from the fabric.
 #pragma once
 
@@ -70,7 +71,8 @@ class EngineCore {
   Status Open();
   Result<RegionId> Register(MemorySpan memory);
   Result<std::string> Describe();
-  // Starts to join; the same epoch again gives the same peer. Its state changes during Step.
+  // Starts to join; its state changes during Step. The same description again gives the same peer,
+  // another one of the same epoch replaces it (the old one is lost).
   Result<PeerId> AddPeer(PeerBlob blob, TimePoint now);
   PeerState GetPeerState(PeerId id, Status& why) const;
   // The peer's slots and sends fail, then kFenced (unless `silent`: a join that was given up).

@@ -26,7 +26,12 @@ Result<PeerId> EngineCore::AddPeer(PeerBlob blob, TimePoint now) {
                  blob.family, traits.family);
   for (const auto& peer : peers_) {
     if (peer->blob.epoch != blob.epoch) continue;
-    if (peer->phase == Peer::Phase::kJoining || peer->phase == Peer::Phase::kReady) return peer->id;
+    const bool here = peer->phase == Peer::Phase::kJoining || peer->phase == Peer::Phase::kReady;
+    const bool same = peer->blob.key_set == blob.key_set &&
+                      peer->blob.key_set_generation == blob.key_set_generation;
+    if (here && same) return peer->id;
+    // It described itself anew, so it has given up on what we know of it.
+    if (here) LosePeer(*peer, Error(Code::kUnavailable, "the peer connected again"), now);
     if (peer->phase == Peer::Phase::kDraining)
       return Error(Code::kUnavailable, "the peer was lost and is still being removed: try again");
   }
@@ -130,8 +135,10 @@ void EngineCore::LosePeer(Peer& peer, Status why, TimePoint now) {
   peer.blocked = false;
   peer.drain_deadline = now + fabric_->traits().drain_timeout;
   directory_.RemovePeer(peer.id);
-  // A peer that never named itself may hold any of the keys that nobody claimed.
-  if (!key_sets_.RevokeOwner(peer.blob.epoch) && peer.ever_expected) key_sets_.RevokeUnclaimed();
+  key_sets_.RevokeOwner(peer.blob.epoch);
+  // One of those that nobody claimed may be on its way to this peer, and with it, later, writes for
+  // what it was granted before. Others who are just joining with one must ask anew.
+  if (peer.ever_expected) key_sets_.RevokeUnclaimed();
   for (uint32_t i = 0; i < slots_.size() && peer.open_slots; ++i)
     if (slots_[i].state == SlotTable::State::kOpen && slots_[i].owner == &peer) EndSlot(i, why);
   for (uint32_t i = 0; i < sends_.size() && peer.live_sends; ++i)
@@ -160,6 +167,7 @@ void EngineCore::FinishRemoval(Peer& peer) {
   peer.in_flight = 0;
   for (uint32_t i = 0; i < sends_.size() && peer.live_sends; ++i) {
     if (sends_[i].owner != &peer) continue;
+    sends_[i].drained = sends_[i].in_flight == 0;
     sends_[i].in_flight = 0;
     CheckSend(i);
   }

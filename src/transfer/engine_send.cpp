@@ -26,8 +26,9 @@ void EngineCore::OnSendRequests(uint32_t index, SendTable::Requests requests) {
     if (!entry.owner || entry.owner->phase != Peer::Phase::kReady)
       return FailSend(index, Error(Code::kUnavailable, "the peer was lost"));
   }
-  if (entry.state == SendTable::State::kFree) return;
   if (requests.cancel) FailSend(index, Error(Code::kCancelled, "the sender cancelled"));
+  // The cancel may have ended and freed the entry: then the finish is nobody's.
+  if (entry.state != SendTable::State::kOpen) return;
   if (requests.finish) entry.finishing = true;
   touched_sends_.push_back(index);
 }
@@ -219,6 +220,7 @@ void EngineCore::EndSend(uint32_t index, Event::Kind kind) {
         .send = sends_.Name(index),
         .peer = entry.route.peer,
         .status = entry.status,
+        .drained = entry.drained,
         .bytes = entry.bytes,
         .writes = entry.writes,
         .first_at = entry.first_at,

@@ -66,14 +66,9 @@ uint64_t KeySets::Claim(uint32_t index, uint8_t generation) {
   return epoch[0];
 }
 
-bool KeySets::RevokeOwner(uint64_t epoch) {
-  bool any = false;
-  for (Set& set : sets_) {
-    if (set.state != State::kClaimed || set.owner != epoch) continue;
-    Revoke(set);
-    any = true;
-  }
-  return any;
+void KeySets::RevokeOwner(uint64_t epoch) {
+  for (Set& set : sets_)
+    if (set.state == State::kClaimed && set.owner == epoch) Revoke(set);
 }
 
 void KeySets::RevokeUnclaimed() {

@@ -40,8 +40,9 @@ class KeySets {
   // A hello arrived for `index`: the epoch of who wrote it, or 0 when it makes no sense.
   uint64_t Claim(uint32_t index, uint8_t generation);
 
-  // Takes away what the peer of `epoch` was given; false when it never claimed anything.
-  bool RevokeOwner(uint64_t epoch);
+  // Takes away what the peer of `epoch` claimed.
+  void RevokeOwner(uint64_t epoch);
+  // Takes away what was handed out and not claimed yet, by whomever.
   void RevokeUnclaimed();
 
  private:

@@ -148,6 +148,7 @@ void SendTable::Free(uint32_t index) {
   entry.state = State::kFree;
   entry.owner = nullptr;
   entry.finishing = false;
+  entry.drained = true;
   if (++entry.generation == 0) entry.generation = 1;  // SendId{} names no send
   entry.taken = entry.in_flight = entry.writes = 0;
   entry.bytes = 0;

@@ -53,6 +53,7 @@ class SendTable {
     State state = State::kFree;
     bool listed = false;        // in its peer's list of sends with something to post
     bool finishing = false;
+    bool drained = true;        // false: its peer went with writes of it under way
     uint32_t generation = 1;
     uint32_t taken = 0;         // runs received from the ring
     uint32_t first_run = kNone, last_run = kNone;

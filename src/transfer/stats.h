@@ -15,6 +15,7 @@ struct Stats {
   Count stray_writes{0}, bytes_sent{0}, bytes_received{0}, writes_sent{0}, writes_received{0};
   Count receives_done{0}, receives_failed{0}, sends_done{0}, sends_failed{0};
   Count peers_lost{0}, write_errors{0}, fabric_busy{0}, hellos_sent{0};
+  Count steps{0};  // turns of the worker: few when idle
 
   static void Add(Count& count, uint64_t n = 1) { count.fetch_add(n, std::memory_order_relaxed); }
   static void Sub(Count& count, uint64_t n = 1) { count.fetch_sub(n, std::memory_order_relaxed); }

@@ -15,7 +15,13 @@
 //
 // Ownership: a slot belongs to its holder until Release; after a cancel or failure the memory
 // behind it may still be written by the peer, so the holder releases slot and pages only after the
-// peer confirmed that it stopped, or after event kFenced of that peer.
+// peer confirmed that it stopped (its kSendFailed or kSendDone came, with `drained`), or after event
+// kFenced of that peer.
+//
+// Sessions: Describe() hands out keys of its own each time, so call it once per peer and exchange
+// the two results; losing or disconnecting a peer takes its keys away (that is the fence). To join a
+// lost peer again: Disconnect, then Describe and Connect on both sides. A grant is good only in the
+// session in which it was made: a sender drops those of an earlier one, whose pages may be others'.
 //
 // Threads: one worker owns the fabric objects and calls `on_event`; all methods may be called from
 // any thread, take O(1) and never block on the network (Open, Register and Connect excepted: they
@@ -96,7 +102,7 @@ struct Event {
     kReceiveDone,    // slot: every byte of the sealed transfer has landed
     kReceiveFailed,  // slot: expired, cancelled, or its peer was lost (status says which)
     kSendDone,       // send: all writes completed locally and Finish was called
-    kSendFailed,     // send: cancelled, expired or failed, and nothing of it is in flight any more
+    kSendFailed,     // send: cancelled, expired or failed; its source memory is free again
     kFenced,         // peer: after Disconnect; none of its writes can land from now on
     kPeerLost,       // peer: the fabric reported it dead; all its slots and sends fail
   };
@@ -105,7 +111,10 @@ struct Event {
   SendId send{};
   PeerId peer{};
   Status status;
-  uint64_t bytes = 0;       // kSend*: bytes written
+  // kSendFailed: every write that it posted has ended, so nothing can land from now on. False when
+  // the peer was lost or disconnected in between: then only the receiver's fence settles it.
+  bool drained = true;
+  uint64_t bytes = 0;       // kSend*: bytes written; kReceiveDone: where the provider tells
   uint32_t writes = 0;      // kReceiveDone, kSend*: writes counted
   TimePoint first_at{};     // first write seen / posted
   TimePoint last_at{};
@@ -123,13 +132,15 @@ class Engine {
   // Registers memory that outlives the engine. Both senders' and receivers' pools.
   virtual Result<RegionId> Register(MemorySpan memory) = 0;
 
-  // A versioned blob for one peer (addresses, epoch, provider, keys of all regions): with it that
-  // peer can Connect and write. Call it anew for each peer: the keys are that peer's own and are
-  // revoked when it is lost.
+  // A versioned blob that lets one peer write into all regions registered so far (addresses, fresh
+  // keys, epoch, provider). Once per peer. Empty when the worker is stuck (logged).
   virtual std::string Describe() const = 0;
 
-  // Makes a peer reachable and warm (one small write each way is not needed for later speed).
-  // kDataCorrupt for a bad blob, kUnsupported for another protocol version or provider (names both).
+  // Makes a peer reachable and warm: waits until a small write has reached it, which needs its
+  // engine running but not its Connect. The same blob again gives the same peer; a new blob of a
+  // connected engine replaces it (kPeerLost for the old id). Not from the event handler.
+  // kDataCorrupt for a bad blob, kUnsupported for another protocol version or provider (names both),
+  // kDeadlineExceeded with the last error when it cannot be reached.
   virtual Result<PeerId> Connect(std::string_view blob, TimePoint deadline) = 0;
   // Ends the peer: its slots and sends fail, then kFenced.
   virtual void Disconnect(PeerId peer) = 0;

@@ -386,8 +386,10 @@ bool LibfabricFabric::PrepareSleep() {
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
   Result<ProviderChoice> choice = ChooseProvider(options);
   if (!choice) return choice.status();
+  const bool tcp = choice->family == "tcp";
   auto fabric = std::make_unique<LibfabricFabric>(*std::move(choice));
-  if (Status s = fabric->Open(); !s.ok()) return s;
+  if (Status s = fabric->Open(); !s.ok())
+    return tcp ? s.Prefixed("listening on " + PickHost(options.host)) : s;
   return std::unique_ptr<Fabric>(std::move(fabric));
 }
 

@@ -1,0 +1,128 @@
+// Opening over real providers: choice, refusal, self-test.
+#include <gtest/gtest.h>
+
+#include "transfer/libfabric/choice.h"
+#include "transfer/shm/shm.h"
+#include "transfer/transfer.h"
+
+namespace baton::transfer {
+namespace {
+
+TEST(Provider, ReportsWhatItOpened) {
+  for (const ProviderKind kind : {ProviderKind::kTcp, ProviderKind::kShm}) {
+    Options options;
+    options.provider = kind;
+    auto engine = Engine::Open(options, [](const Event&) {});
+    ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+    const FabricReport& report = (*engine)->report();
+    EXPECT_EQ(report.provider, kind == ProviderKind::kTcp ? "tcp;ofi_rxm" : "shm");
+    EXPECT_GT(report.self_test_gb_per_s, 0);
+    EXPECT_FALSE(report.hardware_rdma);
+    EXPECT_EQ(report.rails.size(), 1u);
+    EXPECT_NE(report.ToString().find("provider=" + report.provider), std::string::npos);
+  }
+}
+
+TEST(Provider, RequiredRdmaIsNeverReplaced) {
+  Options options;
+  options.require_rdma = true;
+  auto engine = Engine::Open(options, [](const Event&) {});
+  if (engine.ok()) GTEST_SKIP() << "this machine has RDMA: " << (*engine)->report().ToString();
+  EXPECT_EQ(engine.status().code(), Code::kUnsupported);
+  EXPECT_NE(engine.status().message().find("tcp"), std::string::npos) << engine.status().message();
+}
+
+TEST(Provider, EfaWithoutEfaSaysWhy) {
+  Options options;
+  options.provider = ProviderKind::kEfa;
+  auto engine = Engine::Open(options, [](const Event&) {});
+  if (engine.ok()) GTEST_SKIP() << "this machine has EFA";
+  EXPECT_EQ(engine.status().code(), Code::kUnsupported);
+  EXPECT_NE(engine.status().message().find("efa"), std::string::npos);
+}
+
+TEST(Provider, AnAddressThatIsNotOursIsRefused) {
+  Options options;
+  options.provider = ProviderKind::kTcp;
+  options.host = "203.0.113.77";  // reserved for documentation
+  auto engine = Engine::Open(options, [](const Event&) {});
+  ASSERT_FALSE(engine.ok());
+  EXPECT_NE(engine.status().message().find("203.0.113.77"), std::string::npos);
+}
+
+TEST(Provider, PicksARealAddressForAnyHost) {
+  EXPECT_EQ(PickHost("10.1.2.3"), "10.1.2.3");
+  const std::string picked = PickHost("0.0.0.0");
+  EXPECT_NE(picked, "0.0.0.0");
+  EXPECT_FALSE(picked.empty());
+}
+
+TEST(Provider, CudaMemoryIsRefusedWithAWayOut) {
+  for (const ProviderKind kind : {ProviderKind::kTcp, ProviderKind::kShm}) {
+    Options options;
+    options.provider = kind;
+    options.self_test = false;
+    auto engine = Engine::Open(options, [](const Event&) {});
+    ASSERT_TRUE(engine.ok());
+    std::byte memory[64];
+    const Status status = (*engine)->Register({memory, 64, DeviceKind::kCuda, 1}).status();
+    EXPECT_EQ(status.code(), Code::kUnsupported);
+    EXPECT_NE(status.message().find("CUDA"), std::string::npos);
+  }
+}
+
+// Two endpoints of one process: a key that was taken back, and places outside of the region.
+TEST(Shm, RevokedKeysAndBadPlacesAreRefused) {
+  auto writer = *OpenShm(), target = *OpenShm();
+  std::vector<std::byte> source(4096, std::byte{1}), sink(4096);
+  const uint32_t from = *writer->Register({source.data(), source.size()});
+  const uint32_t to = *target->Register({sink.data(), sink.size()});
+  const MemoryKey good = *target->Expose(to), revoked = *target->Expose(to);
+  target->Revoke(revoked);
+  const uint64_t peer = *writer->Insert(target->Address());
+  OpContext contexts[4];
+  Status why;
+  const auto write = [&](int i, uint64_t offset, uint64_t bytes, uint64_t key) {
+    EXPECT_EQ(writer->Write({.peer = peer,
+                             .local_region = from,
+                             .bytes = bytes,
+                             .remote_address = offset,
+                             .remote_key = key,
+                             .imm = static_cast<uint32_t>(i),
+                             .context = &contexts[i]},
+                            Now(), why),
+              PostResult::kPosted);
+  };
+  write(0, 0, 100, revoked.key);
+  write(1, 4000, 97, good.key);
+  write(2, ~0ull - 5, 10, good.key);
+  write(3, 3996, 100, good.key);
+  std::vector<Completion> done, arrived;
+  const TimePoint deadline = Now() + 5s;
+  while ((done.size() < 4 || arrived.empty()) && Now() < deadline) {
+    Completion batch[8];
+    const size_t a = target->Poll(Now(), batch);
+    arrived.insert(arrived.end(), batch, batch + a);
+    const size_t d = writer->Poll(Now(), batch);
+    done.insert(done.end(), batch, batch + d);
+  }
+  ASSERT_EQ(done.size(), 4u);
+  ASSERT_EQ(arrived.size(), 1u);
+  EXPECT_EQ(arrived[0].imm, 3u);
+  EXPECT_EQ(arrived[0].bytes, 100u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(done[i].kind, Completion::Kind::kFailed);
+  EXPECT_EQ(done[3].kind, Completion::Kind::kDone);
+  for (size_t i = 0; i < sink.size(); ++i)
+    ASSERT_EQ(sink[i], i < 3996 ? std::byte{0} : std::byte{1}) << i;
+}
+
+TEST(Shm, BadAddressesAreRefused) {
+  auto fabric = *OpenShm();
+  for (const char* address : {"", "x", "12", ":", "-4:a", "99999999999:a", "1x:a", "0:a"})
+    EXPECT_FALSE(fabric->Insert(address).ok()) << address;
+  // A live process that is no endpoint.
+  EXPECT_EQ(fabric->Insert("1:nobody").status().code(), Code::kUnavailable);
+}
+
+}  // namespace
+}  // namespace baton::transfer
