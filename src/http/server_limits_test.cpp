@@ -262,7 +262,9 @@ TEST(Disconnect, CallbackDoesNotRunForACompleteAnswer) {
 TEST(Drain, LetsRunningRequestsFinishAndClosesTheRest) {
   TestServer server;
   std::atomic<bool> go{false};
+  std::atomic<bool> held{false};
   server->Route("GET", "/held", [&](Request&, Responder& responder) -> asio::awaitable<void> {
+    held = true;
     while (!go) co_await Sleep(1ms);
     Response response;
     response.body = "held";
@@ -274,7 +276,7 @@ TEST(Drain, LetsRunningRequestsFinishAndClosesTheRest) {
   EXPECT_EQ(StatusOf(idle.ReadResponse()), 200);
   RawSocket busy = server.Connect();
   ASSERT_TRUE(busy.Send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n"));
-  ASSERT_TRUE(Eventually([&] { return server->OpenRequests() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return held && server->OpenRequests() == 1; }));
   server->Drain();
   EXPECT_EQ(idle.ReadToEnd(), "");
   EXPECT_FALSE(server.Connect().open());
