@@ -76,12 +76,12 @@ void ReadBootstraps(FieldReader& reader, size_t count, std::vector<Bootstrap>& o
   const auto pick = [&](const json::value* v, size_t i, const char* key) -> const json::value* {
     if (!v || !v->is_array()) return v;
     const json::array& list = v->get_array();
-    if (list.empty() || (list.size() < count && count % list.size() != 0)) {
+    if (list.empty() || count % list.size() != 0) {
       reader.Fail(Error(Code::kInvalidArgument, "{} has {} entries for {} sequences", key, list.size(),
                         count), key);
       return nullptr;
     }
-    return &list[i % list.size()];
+    return &list[i / (count / list.size())];  // an entry per prompt serves all its samples
   };
   for (size_t i = 0; i < count && reader.status().ok(); ++i) {
     Bootstrap b;
@@ -97,10 +97,11 @@ void ReadBootstraps(FieldReader& reader, size_t count, std::vector<Bootstrap>& o
     if (const json::value* v = pick(room, i, "bootstrap_room"); v && !v->is_null()) {
       const auto n = AsInteger(*v);
       if (!n || *n < 0) return reader.Wrong("bootstrap_room", "a 63-bit number", *v);
-      // A scalar room of a batch stands for room, room + 1, ...
-      const bool scalar = !room->is_array() || room->get_array().size() == 1;
-      b.room = scalar && *n <= std::numeric_limits<int64_t>::max() - static_cast<int64_t>(count)
-                   ? *n + static_cast<int64_t>(i) : *n;
+      // One room for several sequences (a scalar, or one per prompt with n > 1) stands for room,
+      // room + 1, ...: every sequence needs its own.
+      const size_t given = room->is_array() ? room->get_array().size() : 1;
+      const auto offset = static_cast<int64_t>(i % (count / given));
+      b.room = *n <= std::numeric_limits<int64_t>::max() - offset ? *n + offset : *n - offset;
     }
     out.push_back(std::move(b));
   }

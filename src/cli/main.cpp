@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const std::string near = baton::cli::Nearest(command, {"up", "serve", "router", "chat", "bench", "render-chat"});
-  std::fprintf(stderr, "baton_ unknown command \"%s\"%s\n\n%s", command.c_str(),
+  std::fprintf(stderr, "baton: unknown command \"%s\"%s\n\n%s", command.c_str(),
                near.empty() ? "" : (", did you mean \"" + near + "\"?").c_str(), kUsage);
   return 2;
 }

@@ -112,7 +112,7 @@ Status CheckRanges(const FlagValues& v) {
   struct Row { const char* name; int64_t low, high; };
   for (const Row& row : {Row{"port", 0, 65535}, Row{"disaggregation-bootstrap-port", 0, 65535}, Row{"threads", 0, 1024},
                          Row{"io-threads", 1, 64}, Row{"context-length", 2, 1 << 24}, Row{"page-size", 1, 1024},
-                         Row{"max-total-tokens", 32, int64_t{1} << 31}, Row{"kv-memory-mb", 1, int64_t{1} << 24},
+                         Row{"max-total-tokens", 32, INT32_MAX}, Row{"kv-memory-mb", 1, int64_t{1} << 24},
                          Row{"max-running-requests", 1, 65536}, Row{"max-queued-requests", 1, 1 << 24},
                          Row{"chunked-prefill-size", -1, 1 << 20}, Row{"num-reserved-decode-tokens", 0, 1 << 20},
                          Row{"stream-interval", 1, 1 << 20}, Row{"decode-log-interval", 1, 1 << 30},
@@ -187,6 +187,9 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.skip_warmup = v.On("skip-server-warmup");
   o.random_seed = static_cast<uint64_t>(v.Integer("random-seed"));
   o.all_flags = v.ToJson(ServeFlags());
+  for (const char* secret : {"api_key", "admin_api_key"}) {  // they end up in the log and in /server_info
+    if (!o.all_flags[secret].is_null()) o.all_flags[secret] = "***";
+  }
   for (const Flag& flag : ServeFlags()) {
     if (!flag.applies && v.Given(flag.name)) log::warn("--{} has no effect in this build", flag.name);
   }

@@ -91,8 +91,8 @@ class Cluster {
 
   Status Start();
   Status WaitReady();
-  // Runs until a signal; reports a server that ends.
-  void Watch();
+  // Runs until a signal (OK) or until a server ends by itself.
+  Status Watch();
   void Stop();
   std::string url() const {
     const std::string host = flags_.Text("host") == "0.0.0.0" ? "127.0.0.1" : flags_.Text("host");
@@ -225,14 +225,12 @@ Status Cluster::WaitReady() {
   return Error(Code::kCancelled, "stopped");
 }
 
-void Cluster::Watch() {
+Status Cluster::Watch() {
   while (!g_stop) {
     Pump(200ms);
-    if (Status s = CheckAlive(); !s.ok()) {
-      std::fprintf(stderr, "baton up: %s\n", s.message().c_str());
-      return;
-    }
+    if (Status s = CheckAlive(); !s.ok()) return s;
   }
+  return Status::Ok();
 }
 
 void Cluster::Stop() {
@@ -284,10 +282,10 @@ int RunUp(const std::vector<std::string>& arguments) {
   if (status.ok() && !flags->On("once")) {
     std::printf("Chat page: %s/   API: %s/v1   (Ctrl-C stops everything)\n", cluster.url().c_str(), cluster.url().c_str());
     std::fflush(stdout);
-    cluster.Watch();
+    status = cluster.Watch();
   }
   cluster.Stop();
-  if (g_stop || status.ok()) return 0;
+  if (status.ok() || (g_stop && !flags->On("once"))) return 0;
   return Fail(status);
 }
 

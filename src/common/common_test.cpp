@@ -91,7 +91,7 @@ TEST(Json, Utf8Validation) {
 }
 
 TEST(Metrics, RendersPrometheusText) {
-  metrics::Registry registry({{"model_name", "a\"b"}});
+  metrics::Registry registry(metrics::Labels{{"model_name", "a\"b"}});
   registry.AddCounter("requests_total", "Requests", {{"code", "200"}})->Add(3);
   EXPECT_EQ(registry.AddCounter("requests_total", "Requests", {{"code", "200"}})->value(), 3);
   auto* h = registry.AddHistogram("seconds", "Time", {0.1, 1});

@@ -112,7 +112,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         case Action::kStart: StartRequest(t); break;
         case Action::kAbortEngine: link->engine->Abort(t.id); break;
         case Action::kCancelGrant: t.peer->SendCancel(t.room); break;
-        case Action::kCancelSlot: link->fabric->Cancel(*t.slot); break;
+        case Action::kCancelSlot: if (t.slot) link->fabric->Cancel(*t.slot); break;
         case Action::kFence: Fence(t); break;
         case Action::kFailClient: FailClient(t); break;
         case Action::kReleasePages: t.reservation.reset(); break;
@@ -130,6 +130,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     auto slot = t.peer->ready() ? link->fabric->Expect(t.peer_id, t.deadline + 2s)
                                 : Result<transfer::Slot>(Error(Code::kUnavailable, "the prefill server was lost"));
     if (!slot.ok()) {
+      if (slot.status().code() == Code::kUnavailable) t.peer->Disconnect();  // pair anew next time
       asio::post(strand, [this, self, id = t.id, status = slot.status()] {
         if (Transfer* t = Find(id)) Perform(*t, t->session.OnGrantFailed(status));
       });
@@ -141,6 +142,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     Grant grant;
     grant.decode_instance = link->self.instance;
     grant.prefill_instance = t.peer->instance();
+    grant.pairing = t.peer->pairing();
     grant.room = t.room;
     grant.slot = *slot;
     grant.prompt_tokens = t.prompt_tokens;
@@ -333,7 +335,14 @@ Result<std::unique_ptr<DecodeService>> DecodeService::Start(boost::asio::any_io_
   return service;
 }
 
-DecodeService::~DecodeService() { Stop(); }
+DecodeService::~DecodeService() {
+  Stop();
+  if (!impl_) return;
+  // See PrefillService: the executor's threads have ended.
+  impl_->transfers.clear();
+  impl_->peers.clear();
+  impl_->link.reset();
+}
 
 void DecodeService::Stop() {
   if (!impl_ || std::exchange(impl_->stop_called, true)) return;
@@ -347,7 +356,10 @@ void DecodeService::Stop() {
 
 Status DecodeService::Submit(engine::Request request, const api::Bootstrap& bootstrap, bool want_prompt_logprobs,
                              std::function<void(const TransferTiming&)> on_transfer) {
-  if (bootstrap.host == api::kFakeBootstrapHost) return impl_->link->engine->Submit(std::move(request));
+  // Probes run here whole; without an output token there is nothing to hand over.
+  if (bootstrap.host == api::kFakeBootstrapHost || request.sampling.max_new_tokens == 0) {
+    return impl_->link->engine->Submit(std::move(request));
+  }
   if (bootstrap.room < 0) {
     return Error(Code::kInvalidArgument, "disaggregated request received without bootstrap room id: send requests "
                  "to the router, not to the decode server");
@@ -384,8 +396,11 @@ void DecodeService::Abort(RequestId id) {
 }
 
 const transfer::FabricReport& DecodeService::fabric() const { return impl_->link->fabric->report(); }
-DecodeCounts DecodeService::counts() const {
-  return {impl_->prealloc_count.load(), impl_->transfer_count.load(), impl_->quarantine_count.load()};
+DecodeCounts DecodeService::counts() const { return CountsReader()(); }
+std::function<DecodeCounts()> DecodeService::CountsReader() const {
+  return [impl = impl_] {
+    return DecodeCounts{impl->prealloc_count.load(), impl->transfer_count.load(), impl->quarantine_count.load()};
+  };
 }
 transfer::Engine::Usage DecodeService::transfer_usage() const { return impl_->link->fabric->usage(); }
 

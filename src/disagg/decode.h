@@ -50,6 +50,8 @@ class DecodeService {
 
   const transfer::FabricReport& fabric() const;
   DecodeCounts counts() const;
+  // The same for code that may outlive this object.
+  std::function<DecodeCounts()> CountsReader() const;
   transfer::Engine::Usage transfer_usage() const;
   void ExportMetrics(metrics::Registry& registry);
   void Stop();

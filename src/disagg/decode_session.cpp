@@ -65,6 +65,7 @@ DecodeSession::Actions DecodeSession::OnSlotEnd(Status status) {
 DecodeSession::Actions DecodeSession::OnEnd(Status status) {
   Actions out;
   if (started_) return out;
+  ended_ = status.ok();
   if (!status.ok()) {
     safe_ = true;
     Fail(std::move(status), out);
@@ -112,6 +113,7 @@ DecodeSession::Actions DecodeSession::OnFail(Status why) {
 void DecodeSession::Fail(Status why, Actions& out) {
   if (!status_.ok()) return;
   status_ = std::move(why);
+  if (ended_) safe_ = true;
   out.push_back(Action::kFailClient);
   if (!reserve_done_) out.push_back(Action::kAbortEngine);
   if (granted_ && !safe_) out.push_back(Action::kCancelGrant);

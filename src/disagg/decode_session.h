@@ -52,6 +52,7 @@ class DecodeSession {
   void ReleaseIfSafe(Actions& out);
 
   bool peer_ = false, reserved_ = false, reserve_done_ = false;
+  bool ended_ = false;          // prefill's last word came, and it was a good one
   bool granted_ = false, sealed_ = false, slot_done_ = false, started_ = false;
   bool safe_ = false;           // prefill cannot write any more
   bool fencing_ = false;

@@ -6,7 +6,7 @@
 namespace baton::disagg {
 
 asio::awaitable<void> GrantCall::Run(http::Responder& responder, TimePoint limit) {
-  while (!responder.disconnected()) {
+  while (!responder.disconnected() && !(broken_ && frames_.empty())) {
     if (rejection_) {
       (void)co_await responder.Send(std::move(*rejection_));
       co_return;
@@ -31,7 +31,7 @@ asio::awaitable<void> GrantCall::Run(http::Responder& responder, TimePoint limit
       co_return;
     }
   }
-  if (responder.started()) responder.AbortStream();
+  responder.AbortStream();
 }
 
 }  // namespace baton::disagg

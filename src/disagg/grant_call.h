@@ -41,6 +41,13 @@ class GrantCall : public std::enable_shared_from_this<GrantCall> {
     });
   }
 
+  // Breaks the answer off: decode must not take it for an End.
+  void Break() {
+    asio::post(executor_, [self = shared_from_this()] {
+      self->broken_ = true;
+      self->wake_.cancel();
+    });
+  }
   void Wake() {
     asio::post(executor_, [self = shared_from_this()] { self->wake_.cancel(); });
   }
@@ -54,6 +61,7 @@ class GrantCall : public std::enable_shared_from_this<GrantCall> {
   std::deque<std::string> frames_;
   std::optional<http::Response> rejection_;
   bool ended_ = false;
+  bool broken_ = false;
 };
 
 }  // namespace baton::disagg

@@ -1,6 +1,7 @@
 #include "disagg/link.h"
 
 #include <random>
+#include <thread>
 
 namespace baton::disagg {
 
@@ -21,6 +22,14 @@ Result<std::unique_ptr<Link>> OpenLink(LinkOptions options, engine::Engine& engi
   link->self.layout = engine.kv_layout();
   link->options = std::move(options);
   return link;
+}
+
+Result<transfer::PeerId> Link::Connect(const PeerInfo& peer, TimePoint deadline) const {
+  while (true) {
+    auto id = fabric->Connect(peer.fabric, deadline);
+    if (id.ok() || id.status().code() != Code::kUnavailable || Now() + 50ms > deadline) return id;
+    std::this_thread::sleep_for(50ms);
+  }
 }
 
 }  // namespace baton::disagg

@@ -41,6 +41,10 @@ struct Link {
     info.fabric = fabric->Describe();
     return info;
   }
+
+  // Blocks until the peer is reachable. While its former pairing is still being taken down the
+  // fabric asks to try again: that is done here, until the deadline.
+  Result<transfer::PeerId> Connect(const PeerInfo& peer, TimePoint deadline) const;
 };
 
 // Opens the fabric, registers the engine's KV pool and draws the instance id.

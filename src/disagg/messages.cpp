@@ -83,6 +83,7 @@ std::string Encode(const PeerInfo& v) {
   ByteWriter w;
   w.Put(kProtocolVersion);
   w.Put(v.instance);
+  w.Put(v.pairing);
   w.PutString(v.name);
   w.PutString(v.model);
   w.Put(v.layout.layers);
@@ -103,6 +104,7 @@ Result<PeerInfo> DecodePeerInfo(std::string_view bytes) {
   }
   PeerInfo v;
   v.instance = r.Get<uint64_t>();
+  v.pairing = r.Get<uint64_t>();
   v.name = r.GetString(kMaxText);
   v.model = r.GetString(kMaxText);
   v.layout.layers = r.Get<int>();
@@ -122,6 +124,7 @@ std::string Encode(const Grant& v) {
   ByteWriter w;
   w.Put(v.decode_instance);
   w.Put(v.prefill_instance);
+  w.Put(v.pairing);
   w.Put(v.room);
   w.Put(v.slot.index);
   w.Put(v.slot.generation);
@@ -138,6 +141,7 @@ Result<Grant> DecodeGrant(std::string_view bytes) {
   Grant v;
   v.decode_instance = r.Get<uint64_t>();
   v.prefill_instance = r.Get<uint64_t>();
+  v.pairing = r.Get<uint64_t>();
   v.room = r.Get<int64_t>();
   v.slot.index = r.Get<uint32_t>();
   v.slot.generation = r.Get<uint8_t>();

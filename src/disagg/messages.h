@@ -28,6 +28,7 @@ inline constexpr std::string_view kContentType = "application/x-baton";
 // server on the same address is seen as another one.
 struct PeerInfo {
   uint64_t instance = 0;
+  uint64_t pairing = 0;       // drawn by decode for each registration; its grants carry it
   std::string name;           // "prefill 127.0.0.1:30001": for messages
   std::string model;          // architecture and shape; both sides must agree
   kernels::KvLayout layout;
@@ -38,6 +39,8 @@ struct PeerInfo {
 struct Grant {
   uint64_t decode_instance = 0;
   uint64_t prefill_instance = 0;  // whom decode believes to talk to
+  uint64_t pairing = 0;           // of the registration that it belongs to: a late grant of an
+                                  // earlier one must not be served with the keys of this one
   int64_t room = 0;
   transfer::Slot slot;
   int32_t prompt_tokens = 0;

@@ -8,7 +8,7 @@ namespace baton::disagg {
 namespace {
 
 PeerInfo MakeInfo() {
-  return {42, "prefill a:1", "llama", {30, 16, 3, 64, kernels::DType::kF16}, std::string("\0blob", 5)};
+  return {42, 43, "prefill a:1", "llama", {30, 16, 3, 64, kernels::DType::kF16}, std::string("\0blob", 5)};
 }
 
 TEST(Messages, PeerInfoRoundTrips) {
@@ -20,7 +20,7 @@ TEST(Messages, PeerInfoRoundTrips) {
 }
 
 TEST(Messages, EveryTruncationIsRefused) {
-  Grant grant{1, 2, 3, {4, 5}, 40, 16, {7, 8}, 1000, true};
+  Grant grant{1, 2, 9, 3, {4, 5}, 40, 16, {7, 8}, 1000, true};
   for (const std::string& whole : {Encode(MakeInfo()), Encode(grant), Encode(Cancel{1, 2})}) {
     for (size_t n = 0; n < whole.size(); ++n) {
       const std::string_view cut(whole.data(), n);

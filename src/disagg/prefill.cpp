@@ -3,6 +3,7 @@
 #include <atomic>
 #include <unordered_map>
 
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/dispatch.hpp>
@@ -50,15 +51,15 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     std::shared_ptr<GrantCall> grant;
     transfer::SendId send;
     std::optional<KvPush::Result> result;
-    bool answered = false;
+    bool drained = true;                          // no write of the send can land any more
     TimePoint deadline;                           // for the other half, or for the transfer
     TimePoint started_at{}, settled_at{};
   };
   struct Peer {
     transfer::PeerId id;
+    uint64_t pairing = 0;
     std::string name;
     TimePoint seen_at;
-    int sends = 0;
   };
 
   Impl(boost::asio::any_io_executor executor, PrefillOptions options)
@@ -75,10 +76,11 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   // --- HTTP: the bootstrap server ------------------------------------------------------------
 
   Status StartServer() {
-    const auto self = shared_from_this();
+    // Routes live in the server, which lives in us: they must not keep us alive, requests must.
+    const std::weak_ptr<Impl> weak = weak_from_this();
     const auto route = [&](const char* method, const char* path, auto handler) {
-      server.Route(method, path, [this, self, handler](http::Request& rq, http::Responder& rs) {
-        return (this->*handler)(rq, rs);
+      server.Route(method, path, [weak, handler](http::Request& rq, http::Responder& rs) -> asio::awaitable<void> {
+        if (const auto self = weak.lock()) co_await ((*self).*handler)(rq, rs);
       });
     };
     route("GET", "/health", &Impl::HandleHealth);
@@ -118,8 +120,8 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     if (status.ok()) {
       // Connect blocks (with a deadline), so it runs on a thread of its own.
       const auto executor = co_await asio::this_coro::executor;
-      co_await asio::post(connector, asio::use_awaitable);
-      auto id = link->fabric->Connect(peer->fabric, Now() + 5s);
+      co_await asio::post(asio::bind_executor(connector.get_executor(), asio::use_awaitable));
+      auto id = link->Connect(*peer, Now() + 5s);
       co_await asio::post(executor, asio::use_awaitable);
       status = id.status();
       if (id.ok()) co_await OnStrand([&] { AddPeer(*peer, *id); });
@@ -191,7 +193,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   template <typename Work>
   asio::awaitable<void> OnStrand(Work work) {
     const auto executor = co_await asio::this_coro::executor;
-    co_await asio::post(strand, asio::use_awaitable);
+    co_await asio::post(asio::bind_executor(strand, asio::use_awaitable));
     work();
     co_await asio::post(executor, asio::use_awaitable);
   }
@@ -208,7 +210,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
         ++it;
       }
     }
-    peers[info.instance] = Peer{id, info.name, Now(), 0};
+    peers[info.instance] = Peer{id, info.pairing, info.name, Now()};
     log::info("Paired with {} over {}", info.name, link->fabric->report().provider);
     ArmTick();
   }
@@ -216,16 +218,17 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   void AddGrant(const std::shared_ptr<GrantCall>& call) {
     const Grant& grant = call->grant;
     const auto peer = peers.find(grant.decode_instance);
-    if (grant.prefill_instance != link->self.instance || peer == peers.end()) {
+    if (grant.prefill_instance != link->self.instance || peer == peers.end() ||
+        peer->second.pairing != grant.pairing) {
       return call->Reject(Plain(409, "not paired with this instance: register first"));
     }
     const int page_tokens = link->self.layout.page_tokens;
-    const size_t pages = (grant.prompt_tokens + page_tokens - 1) / page_tokens - grant.cached_tokens / page_tokens;
-    if (grant.cached_tokens % page_tokens != 0 || grant.pages.size() != pages) {
+    const int64_t pages = (int64_t{grant.prompt_tokens} + page_tokens - 1) / page_tokens - grant.cached_tokens / page_tokens;
+    if (grant.cached_tokens % page_tokens != 0 || static_cast<int64_t>(grant.pages.size()) != pages) {
       return call->Reject(Plain(400, fmt::format("grant holds {} pages where {} are needed", grant.pages.size(), pages)));
     }
     if (const auto it = rooms.find(grant.room); it != rooms.end() && it->second.session.has_grant()) {
-      return call->Reject(Plain(400, fmt::format("bootstrap_room {} is in use: rooms must be unique", grant.room)));
+      return call->Reject(Plain(423, fmt::format("bootstrap_room {} is in use: rooms must be unique", grant.room)));
     }
     peer->second.seen_at = Now();
     call->peer = peer->second.id;
@@ -272,7 +275,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
         case Action::kAbortEngine: link->engine->Abort(room.id); break;
         case Action::kCancelSend: link->fabric->CancelSend(room.send); break;
         case Action::kReleaseHold: if (room.result) room.result->hold.reset(); break;
-        case Action::kEndGrant: room.grant->Send(EncodeFrame(End{room.session.status()}), true); break;
+        case Action::kEndGrant: EndGrant(room); break;
         case Action::kAnswerClient: AnswerClient(room); break;
       }
     }
@@ -295,7 +298,10 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
           grant.prompt_tokens), true);
     }
     auto send = link->fabric->Begin(room.grant->peer, grant.slot, link->kv_region, transfer::RegionId{0}, room.deadline);
-    if (!send.ok()) return FailUnstarted(room, send.status(), true);
+    if (!send.ok()) {
+      if (send.status().code() == Code::kUnavailable) DropPeer(room.grant->peer);
+      return FailUnstarted(room, send.status(), true);
+    }
     room.send = *send;
     send_rooms[*send] = room.number;
 
@@ -363,6 +369,23 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     link->fabric->Finish(room.send);
   }
 
+  // End tells decode that its pages are safe. If the fabric gave up on writes that may still land,
+  // the answer is broken off instead, and decode fences.
+  void EndGrant(Room& room) {
+    if (room.drained) room.grant->Send(EncodeFrame(End{room.session.status()}), true);
+    else room.grant->Break();
+  }
+
+  // The fabric does not know it any more: the next heartbeat tells decode to register anew.
+  void DropPeer(transfer::PeerId id) {
+    for (auto it = peers.begin(); it != peers.end(); ++it) {
+      if (it->second.id != id) continue;
+      link->fabric->Disconnect(id);
+      peers.erase(it);
+      return;
+    }
+  }
+
   void AnswerClient(Room& room) {
     room_of_request.erase(room.id);
     const Status& status = room.session.status();
@@ -396,15 +419,11 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
         log::debug("KV sent room={} bytes={} writes={} ms={:.2f}", room->number, event.bytes, event.writes,
                    Milliseconds(event.last_at - event.first_at));
       }
+      room->drained = event.drained;
       Perform(*room, room->session.OnSendEnd(event.status));
     } else if (event.kind == Kind::kPeerLost) {
-      for (auto it = peers.begin(); it != peers.end(); ++it) {
-        if (it->second.id != event.peer) continue;
-        log::warn("Lost connection with {}: {}", it->second.name, event.status.message());
-        link->fabric->Disconnect(event.peer);
-        peers.erase(it);
-        break;
-      }
+      log::warn("Lost connection with a decode server: {}", event.status.message());
+      DropPeer(event.peer);
     }
   }
 
@@ -494,7 +513,15 @@ Result<std::unique_ptr<PrefillService>> PrefillService::Start(boost::asio::any_i
   return service;
 }
 
-PrefillService::~PrefillService() { Stop(); }
+PrefillService::~PrefillService() {
+  Stop();
+  if (!impl_) return;
+  // The executor's threads have ended. What holds the implementation in a circle is let go, and the
+  // fabric with its worker is gone before the engine's pages are.
+  impl_->rooms.clear();
+  impl_->peers.clear();
+  impl_->link.reset();
+}
 
 void PrefillService::Stop() {
   if (!impl_ || std::exchange(impl_->stop_called, true)) return;
@@ -511,6 +538,8 @@ Status PrefillService::Submit(engine::Request request, const api::Bootstrap& boo
     request.sampling.max_new_tokens = 1;
     return impl_->link->engine->Submit(std::move(request));
   }
+  // Without an output token there is nothing to hand over: each side answers for itself.
+  if (request.sampling.max_new_tokens == 0) return impl_->link->engine->Submit(std::move(request));
   if (bootstrap.room < 0) {
     return Error(Code::kInvalidArgument, "disaggregated request received without bootstrap room id: send requests "
                  "to the router, not to the prefill server");
@@ -534,8 +563,9 @@ void PrefillService::Abort(RequestId id) {
 
 uint16_t PrefillService::bootstrap_port() const { return impl_->server.port(); }
 const transfer::FabricReport& PrefillService::fabric() const { return impl_->link->fabric->report(); }
-PrefillCounts PrefillService::counts() const {
-  return {impl_->bootstrapping_count.load(), impl_->inflight_count.load()};
+PrefillCounts PrefillService::counts() const { return CountsReader()(); }
+std::function<PrefillCounts()> PrefillService::CountsReader() const {
+  return [impl = impl_] { return PrefillCounts{impl->bootstrapping_count.load(), impl->inflight_count.load()}; };
 }
 transfer::Engine::Usage PrefillService::transfer_usage() const { return impl_->link->fabric->usage(); }
 void PrefillService::ExportMetrics(metrics::Registry& registry) {

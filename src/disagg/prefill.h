@@ -42,6 +42,8 @@ class PrefillService {
   uint16_t bootstrap_port() const;
   const transfer::FabricReport& fabric() const;
   PrefillCounts counts() const;
+  // The same for code that may outlive this object.
+  std::function<PrefillCounts()> CountsReader() const;
   transfer::Engine::Usage transfer_usage() const;
   void ExportMetrics(metrics::Registry& registry);
   void Stop();

@@ -1,5 +1,8 @@
 #include "disagg/prefill_peer.h"
 
+#include <random>
+
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
@@ -28,7 +31,7 @@ asio::awaitable<void> PrefillPeer::Register() {
   state_ = status.ok() ? State::kReady : State::kIdle;
   if (status.ok()) {
     log::info("Paired with {} at {} over {}", name_, origin_.ToString(), context_.link->fabric->report().provider);
-    asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Heartbeat(self->instance_); },
+    asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Heartbeat(self->pairing_); },
                    asio::detached);
   } else {
     log::warn("Cannot pair with prefill at {}: {}", origin_.ToString(), status.ToString());
@@ -38,7 +41,10 @@ asio::awaitable<void> PrefillPeer::Register() {
 
 asio::awaitable<Status> PrefillPeer::TryRegister() {
   Link& link = *context_.link;
-  auto reply = co_await Post("/baton/v1/register", Encode(link.Introduce()), 8s);
+  static thread_local std::mt19937_64 random{std::random_device{}()};
+  PeerInfo me = link.Introduce();
+  me.pairing = pairing_ = random();
+  auto reply = co_await Post("/baton/v1/register", Encode(me), 8s);
   if (!reply.ok()) co_return reply.status().Prefixed("registering with prefill");
   if (reply->status != 200) {
     co_return Error(reply->status == 400 ? Code::kInvalidArgument : Code::kUnavailable,
@@ -48,8 +54,8 @@ asio::awaitable<Status> PrefillPeer::TryRegister() {
   auto info = DecodePeerInfo(reply->body);
   if (!info.ok()) co_return info.status();
   if (Status s = CheckCompatible(link.self, *info); !s.ok()) co_return s;
-  co_await asio::post(*context_.connector, asio::use_awaitable);
-  auto id = link.fabric->Connect(info->fabric, Now() + 5s);
+  co_await asio::post(asio::bind_executor(context_.connector->get_executor(), asio::use_awaitable));
+  auto id = link.Connect(*info, Now() + 5s);
   co_await asio::post(context_.strand, asio::use_awaitable);
   if (!id.ok()) co_return id.status().Prefixed("connecting the fabric to prefill");
   id_ = *id;
@@ -58,7 +64,7 @@ asio::awaitable<Status> PrefillPeer::TryRegister() {
   co_return Status::Ok();
 }
 
-asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t instance) {
+asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t pairing) {
   const LinkOptions& options = context_.link->options;
   ByteWriter body;
   body.Put(context_.link->self.instance);
@@ -67,13 +73,13 @@ asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t instance) {
     beat_.expires_after(options.heartbeat_interval);
     boost::system::error_code ignored;
     co_await beat_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    if (stopped_ || state_ != State::kReady || instance_ != instance) co_return;
+    if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
     const auto reply = co_await Post("/baton/v1/heartbeat", body.bytes(), options.heartbeat_interval);
-    if (stopped_ || state_ != State::kReady || instance_ != instance) co_return;
+    if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
     if (reply.ok()) {
       misses = 0;
       ByteReader reader(reply->body);
-      if (reply->status == 200 && reader.Get<uint64_t>() == instance) continue;
+      if (reply->status == 200 && reader.Get<uint64_t>() == instance_) continue;
       co_return Lost(Error(Code::kUnavailable, "{} was restarted", name_));
     }
     // Refused means that nobody listens: no need to wait for more misses.
@@ -114,12 +120,20 @@ asio::awaitable<void> PrefillPeer::RunGrant(Grant grant, std::function<void(Fram
   auto stream = co_await context_.client->Start(origin_, MakePost("/baton/v1/grant", Encode(grant)), deadline);
   if (!stream.ok()) co_return on_closed(stream.status().Prefixed("prefill died or cannot be reached"));
   if ((*stream)->status() == 409) {
-    // Another instance answers on this address: pair anew with the next request.
-    Lost(Error(Code::kUnavailable, "{} was restarted", name_));
-    co_return;
+    // Another instance, or another pairing of ours: pair anew with the next request. The grant was
+    // not taken, so nothing was or will be written.
+    if (grant.pairing == pairing_) Lost(Error(Code::kUnavailable, "{} was restarted", name_));
+    on_frame(End{Error(Code::kUnavailable, "the prefill server was restarted")});
+    co_return on_closed(Status::Ok());
   }
   if ((*stream)->status() != 200) {
     const auto body = co_await (*stream)->ReadAll(Now() + 1s, 4096);
+    // Only a plain refusal says that prefill does not hold the grant. "In use" may be this very
+    // grant, sent again over a fresh connection.
+    if ((*stream)->status() != 400) {
+      co_return on_closed(Error(Code::kUnavailable, "prefill answered HTTP {} to a grant: {}", (*stream)->status(),
+                                body.ok() ? *body : ""));
+    }
     on_frame(End{Error(Code::kInvalidArgument, "prefill refused the grant (HTTP {}): {}", (*stream)->status(),
                        body.ok() ? *body : "")});
     co_return on_closed(Status::Ok());

@@ -46,6 +46,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   bool ready() const { return state_ == State::kReady; }
   transfer::PeerId id() const { return id_; }
   uint64_t instance() const { return instance_; }
+  uint64_t pairing() const { return pairing_; }
   const http::Origin& origin() const { return origin_; }
   const std::string& name() const { return name_; }
   void Stop();
@@ -54,7 +55,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   enum class State { kIdle, kRegistering, kReady };
   asio::awaitable<void> Register();
   asio::awaitable<Status> TryRegister();
-  asio::awaitable<void> Heartbeat(uint64_t instance);
+  asio::awaitable<void> Heartbeat(uint64_t pairing);
   asio::awaitable<void> RunGrant(Grant grant, std::function<void(Frame)> on_frame,
                                  std::function<void(Status)> on_closed);
   asio::awaitable<Status> ReadFrames(http::ClientStream& stream, TimePoint deadline,
@@ -69,6 +70,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   State state_ = State::kIdle;
   transfer::PeerId id_{};
   uint64_t instance_ = 0;
+  uint64_t pairing_ = 0;   // random, new with each registration
   std::string name_;
   std::vector<Ready> waiting_;
   asio::steady_timer beat_;

@@ -2,7 +2,11 @@
 
 #include <array>
 
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/system_executor.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "api/fields.h"
 #include "common/log.h"
@@ -201,7 +205,11 @@ awaitable<void> HandleMetrics(Context& context, http::Request&, http::Responder&
 // --- Cache, abort ---------------------------------------------------------------------------------------
 
 awaitable<void> HandleFlushCache(Context& context, http::Request&, http::Responder& responder) {
+  // Waits for the step that runs: not on a thread that serves others.
+  const auto here = co_await boost::asio::this_coro::executor;
+  co_await boost::asio::post(boost::asio::bind_executor(boost::asio::system_executor(), boost::asio::use_awaitable));
   const Status status = context.engine->FlushCache();
+  co_await boost::asio::post(boost::asio::bind_executor(here, boost::asio::use_awaitable));
   http::Response response = status.ok() ? TextResponse(200, "Cache flushed.\n") : TextResponse(400, status.message() + "\n");
   (void)co_await responder.Send(std::move(response));
 }
@@ -346,7 +354,7 @@ awaitable<Status> ProbeEngine(Context& context, int tokens, Duration limit) {
   if (Status s = generation.Start(std::move(specs)); !s.ok()) co_return s;
   const TimePoint end = Now() + limit;
   while (!generation.done()) {
-    if ((co_await generation.Next()).empty() || Now() > end) {
+    if ((co_await generation.Next(end)).empty()) {
       co_return Error(Code::kDeadlineExceeded, "the engine did not answer a probe in time");
     }
   }

@@ -37,7 +37,9 @@ asio::awaitable<void> Stream(Context& context, const api::GenerateRequest& reque
     const std::vector<int> changed = co_await generation.Next();
     if (changed.empty()) {
       generation.Abort();
-      if (begun) (void)co_await events.SendError(Error(Code::kInternal, "the engine made no progress"));
+      const Status stuck = Error(Code::kInternal, "the engine made no progress within the watchdog time");
+      if (!begun) co_return co_await SendNativeError(responder, stuck);
+      (void)co_await events.SendError(stuck);
       break;
     }
     // Until the first event the status line is still open: an early failure gets its own.
@@ -80,7 +82,7 @@ asio::awaitable<void> HandleGenerate(Context& context, http::Request& request, h
     co_await SendNativeError(responder, status);
     co_return;
   }
-  responder.OnDisconnect([&generation] { generation.Abort(); });
+  const DisconnectGuard guard(responder, [&generation] { generation.Abort(); });
   if (parsed.stream) {
     co_await Stream(context, parsed, generation, responder);
     co_return;

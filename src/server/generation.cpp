@@ -88,9 +88,9 @@ Status Generation::Submit(int index, SequenceSpec spec) {
   return Status::Ok();
 }
 
-asio::awaitable<std::vector<int>> Generation::Next() {
+asio::awaitable<std::vector<int>> Generation::Next(TimePoint limit) {
   std::vector<int> changed;
-  const TimePoint limit = Now() + context_.options.watchdog;
+  limit = std::min(limit, Now() + context_.options.watchdog);
   while (changed.empty() && running_ > 0 && Now() < limit) {
     for (const Mailbox::Letter& letter : co_await mailbox_->Take(limit)) {
       if (Apply(letter) && std::find(changed.begin(), changed.end(), letter.index) == changed.end()) {

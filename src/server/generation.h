@@ -59,8 +59,8 @@ class Generation {
   Status Start(std::vector<SequenceSpec> specs);
 
   // Waits for news and returns the indices of the sequences that have some, each once. Empty when
-  // nothing came for the watchdog time.
-  asio::awaitable<std::vector<int>> Next();
+  // nothing came until `limit` (the watchdog time when it is not given).
+  asio::awaitable<std::vector<int>> Next(TimePoint limit = TimePoint::max());
 
   const Sequence& operator[](int i) const { return sequences_[i]; }
   int size() const { return static_cast<int>(sequences_.size()); }

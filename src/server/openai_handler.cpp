@@ -60,6 +60,7 @@ asio::awaitable<void> AnswerWhole(Context& context, const Call& call, Generation
 // How far one choice has been sent.
 struct Progress {
   bool opened = false;
+  bool any = false;   // a chunk with tokens went out
   size_t ids = 0;
   size_t text = 0;
 };
@@ -78,6 +79,7 @@ asio::awaitable<Status> SendChoice(Context& context, const Call& call, const Gen
   // Tokens whose text is held back (half a character, a possible stop string) wait for it.
   if (s.text.size() > progress.text || (finished && s.output_ids.size() > progress.ids)) {
     json::object chunk = call.chunk(generation, i, progress.ids, s.output_ids.size(), progress.text);
+    progress.any = true;
     progress.ids = s.output_ids.size();
     progress.text = s.text.size();
     json::object event = ChunkEvent(context, call, json::array{std::move(chunk)});
@@ -128,7 +130,7 @@ asio::awaitable<void> Run(Context& context, const Call& call, std::vector<Sequen
                           http::Responder& responder) {
   Generation generation(context, co_await asio::this_coro::executor);
   if (Status s = generation.Start(std::move(specs)); !s.ok()) co_return co_await SendOpenAiError(responder, s);
-  responder.OnDisconnect([&generation] { generation.Abort(); });
+  const DisconnectGuard guard(responder, [&generation] { generation.Abort(); });
   if (call.request.stream) co_await AnswerStream(context, call, generation, responder);
   else co_await AnswerWhole(context, call, generation, responder);
 }
@@ -188,7 +190,7 @@ asio::awaitable<void> HandleCompletions(Context& context, http::Request& http_re
     return choice;
   };
   call.chunk = [&](const Generation& g, int i, size_t from, size_t to, size_t text_from) {
-    return make(g, i, from, to, text_from, from == 0 && text_from == 0 && to > 0);
+    return make(g, i, from, to, text_from, from == 0 && text_from == 0);
   };
   call.opening = [](const Generation&, int) { return std::optional<json::object>(); };
   co_await Run(context, call, std::move(specs), responder);

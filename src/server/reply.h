@@ -1,6 +1,7 @@
 // Small helpers to answer HTTP requests with JSON, errors and event streams.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,19 @@ http::Response TextResponse(int status, std::string body, std::string_view type 
 
 asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param = {});
 asio::awaitable<void> SendNativeError(http::Responder& responder, const Status& status);
+
+// Calls `callback` when the client goes away, as long as this object lives.
+class DisconnectGuard {
+ public:
+  DisconnectGuard(http::Responder& responder, std::function<void()> callback) : responder_(responder) {
+    responder_.OnDisconnect(std::move(callback));
+  }
+  ~DisconnectGuard() { responder_.OnDisconnect(nullptr); }
+  DisconnectGuard(const DisconnectGuard&) = delete;
+
+ private:
+  http::Responder& responder_;
+};
 
 // A text/event-stream answer. Errors after the head become an event, then [DONE].
 class EventStream {

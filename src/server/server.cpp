@@ -9,6 +9,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/strand.hpp>
 #include <boost/asio/use_future.hpp>
 
 #include "common/log.h"
@@ -30,6 +31,11 @@ struct Server::Impl {
     for (const RequestId id : context->active.All()) context->Abort(id);
     const TimePoint limit = Now() + 3s;
     while (http && http->OpenRequests() > 0 && Now() < limit) std::this_thread::sleep_for(10ms);
+    if (http && http->OpenRequests() > 0) {
+      // Its coroutine borrows what would now be destroyed: leave the process as it is.
+      log::warn("A request did not end: leaving without cleaning up");
+      std::_Exit(0);
+    }
     if (context->prefill) context->prefill->Stop();
     if (context->decode) context->decode->Stop();
     work.reset();
@@ -59,6 +65,8 @@ http::ServerOptions HttpOptions(const ServerOptions& options) {
   return out;
 }
 
+bool IsAdmin(std::string_view path) { return path == "/flush_cache" || path == "/abort_request"; }
+
 bool IsGeneration(std::string_view path) {
   return path == "/generate" || path == "/v1/completions" || path == "/v1/chat/completions";
 }
@@ -73,9 +81,11 @@ http::Response ErrorBody(int status, std::string_view message) {
 
 asio::awaitable<bool> Server::Impl::Filter(http::Request& request, http::Responder& responder) {
   const ServerOptions& options = context->options;
-  const bool open = options.api_key.empty() || request.method == "OPTIONS" || request.path.starts_with("/health") ||
+  // Admin routes want the admin key where there is one.
+  const std::string& key = IsAdmin(request.path) && !options.admin_api_key.empty() ? options.admin_api_key : options.api_key;
+  const bool open = key.empty() || request.method == "OPTIONS" || request.path.starts_with("/health") ||
                     request.path.starts_with("/metrics");
-  if (!open && request.headers.Get("authorization") != "Bearer " + options.api_key) {
+  if (!open && request.headers.Get("authorization") != "Bearer " + key) {
     (void)co_await responder.Send(JsonResponse(401, R"({"error":"Unauthorized"})"));
     co_return false;
   }
@@ -105,7 +115,7 @@ void Server::Impl::AddRoutes() {
 Status Server::Impl::Warm() {
   const bool pd = context->options.mode != Mode::kNull;
   if (pd) log::info("Start of pd disaggregation warmup ...");
-  auto done = asio::co_spawn(io, ProbeEngine(*context, 8, 60s), asio::use_future);
+  auto done = asio::co_spawn(asio::make_strand(io), ProbeEngine(*context, 8, 60s), asio::use_future);
   const Status status = done.get();
   if (!status.ok()) return status.Prefixed("warm-up");
   if (pd) {
@@ -125,6 +135,7 @@ Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, const Start
     impl.threads.emplace_back([&impl] { impl.io.run(); });
   }
   if (Status s = OpenRole(c, impl.io.get_executor(), progress); !s.ok()) return s;
+  SetBatchLog(c);
   impl.http = std::make_unique<http::Server>(impl.io.get_executor(), HttpOptions(c.options));
   impl.AddRoutes();
   if (Status s = impl.http->Start(); !s.ok()) return s.Prefixed("HTTP");

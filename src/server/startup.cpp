@@ -95,24 +95,13 @@ disagg::LinkOptions LinkOf(const Context& c) {
   out.name = fmt::format("{} {}:{}", ModeName(c.options.mode), HostName(), c.options.port);
   out.model = ModelFingerprint(c.engine->model_config());
   out.fabric = c.options.fabric;
+  // A send is taken when both halves of a request have met, before the engine's queue.
+  const engine::EngineOptions& e = c.engine->options();
+  out.fabric.max_sends = std::max<uint32_t>(out.fabric.max_sends, e.max_queued + e.max_running);
+  out.fabric.max_slots = std::max<uint32_t>(out.fabric.max_slots, e.max_queued + e.max_running);
   out.bootstrap_timeout = c.options.bootstrap_timeout;
   out.transfer_timeout = c.options.transfer_timeout;
   return out;
-}
-
-void SetBatchLog(Context& c) {
-  Context* context = &c;
-  c.engine->SetBatchLog(c.options.decode_log_interval, [context](bool decode) -> std::string {
-    if (decode && context->decode) {
-      const auto n = context->decode->counts();
-      return fmt::format("#prealloc-req: {}, #transfer-req: {}", n.prealloc, n.transfer);
-    }
-    if (!decode && context->prefill) {
-      const auto n = context->prefill->counts();
-      return fmt::format("#prealloc-req: {}, #inflight-req: {}", n.bootstrapping, n.inflight);
-    }
-    return {};
-  });
 }
 
 }  // namespace
@@ -129,8 +118,8 @@ Result<std::unique_ptr<Context>> LoadContext(ServerOptions options, const StartP
   if (!ops.ok()) return ops.status();
 
   model::LoadOptions load;
-  load.max_tokens = std::max(options.engine.chunk_tokens, options.engine.max_running) + options.engine.max_running;
-  load.max_logit_rows = std::max(options.engine.max_logit_rows, options.engine.max_running);
+  load.max_tokens = engine::MaxStepTokens(options.engine);
+  load.max_logit_rows = options.engine.max_logit_rows;
   load.dummy_weights = options.load_format == "dummy";
   load.progress = [&progress](double fraction) { progress("loading model", fraction); };
   auto model = model::LoadModel(*files, **ops, load);
@@ -157,7 +146,6 @@ Result<std::unique_ptr<Context>> LoadContext(ServerOptions options, const StartP
   if (!engine.ok()) return engine.status();
   c.engine = std::move(*engine);
   AddEngineMetrics(c);
-  SetBatchLog(c);
   const engine::EngineOptions& e = c.engine->options();
   log::info("KV Cache is allocated. #tokens: {}, {}, {:.2f} GB", c.engine->stats().max_total_tokens,
             c.engine->kv_layout().ToString(), c.engine->kv_memory().size_bytes / 1e9);
@@ -188,6 +176,23 @@ Status OpenRole(Context& c, boost::asio::any_io_executor executor, const StartPr
   }
   progress("fabric " + report.provider, 1);
   return Status::Ok();
+}
+
+void SetBatchLog(Context& c) {
+  // The readers keep what they read alive: the engine's thread outlives the services.
+  const auto prefill = c.prefill ? c.prefill->CountsReader() : nullptr;
+  const auto decode = c.decode ? c.decode->CountsReader() : nullptr;
+  c.engine->SetBatchLog(c.options.decode_log_interval, [prefill, decode](bool is_decode) -> std::string {
+    if (is_decode && decode) {
+      const auto n = decode();
+      return fmt::format("#prealloc-req: {}, #transfer-req: {}", n.prealloc, n.transfer);
+    }
+    if (!is_decode && prefill) {
+      const auto n = prefill();
+      return fmt::format("#prealloc-req: {}, #inflight-req: {}", n.bootstrapping, n.inflight);
+    }
+    return {};
+  });
 }
 
 }  // namespace baton::server

@@ -14,4 +14,7 @@ Result<std::unique_ptr<Context>> LoadContext(ServerOptions options, const StartP
 // Opens the PD service of the context's role on `executor`.
 Status OpenRole(Context& context, boost::asio::any_io_executor executor, const StartProgress& progress);
 
+// "Prefill batch, ..." and "Decode batch, ..." lines with the role's queues. After OpenRole.
+void SetBatchLog(Context& context);
+
 }  // namespace baton::server
