@@ -62,8 +62,8 @@ class CpuOpsTest : public testing::TestWithParam<Backend> {
 
 INSTANTIATE_TEST_SUITE_P(All, CpuOpsTest,
                          testing::Values(Backend{"avx2", 1}, Backend{"avx2", 3},
-                                         Backend{"avx512", 1}, Backend{"avx512", 2},
-                                         Backend{"avx512-vnni", 1}, Backend{"avx512-vnni", 3}),
+                                         Backend{"avx512", 2}, Backend{"avx512-vnni", 1},
+                                         Backend{"avx512-vnni", 3}),
                          NameOf);
 
 constexpr DType kAllFormats[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kF8E4M3,
@@ -103,7 +103,7 @@ void CpuOpsTest::CompareLinear(std::span<const StoredTensor> parts, int tokens, 
     for (int64_t i = 0; i < part.rows; ++i, ++r) {
       DequantizeRows(part, i, 1, w.data());
       const bool quantised = InfoOf(part.dtype).block_elements > 1;
-      for (int t = 0; t < tokens; ++t) {
+      for (int t = 0; t < tokens; t += 1 + tokens / 64) {
         const double want = expected.tensor.Row(t)[r];
         ASSERT_NEAR(y.tensor.Row(t)[r], want,
                     AllowedError(w, quantised, x.tensor.Row(t)) + 3e-6 * (std::abs(want) + 20))
@@ -130,7 +130,7 @@ TEST_P(CpuOpsTest, LinearOfEveryFormatAndShape) {
 
 TEST_P(CpuOpsTest, LinearOfWideModel) {
   for (DType dtype : {DType::kQ4_1, DType::kQ8_0, DType::kBF16, DType::kQ6_K}) {
-    const RandomWeight weight(dtype, 20, 1536, 5);
+    const RandomWeight weight(dtype, 17, 1536, 5);
     CompareLinear({&weight.stored, 1}, 370, false, true);
   }
 }
@@ -254,7 +254,7 @@ TEST_P(CpuOpsTest, AppendAndAttention) {
   };
   for (const AttentionShape& shape : shapes) {
     const KvLayout layout{2, shape.page_tokens, shape.kv_heads, shape.head_dim, shape.dtype};
-    const int lengths[] = {1, 75, 1300}, new_tokens[] = {1, 75, 6};
+    const int lengths[] = {1, 75, 1100}, new_tokens[] = {1, 75, 3};
     std::vector<std::vector<PageId>> pages(3);
     int next = 0;
     for (int i = 0; i < 3; ++i)
@@ -265,8 +265,8 @@ TEST_P(CpuOpsTest, AppendAndAttention) {
     OwnedPool pool(layout, next), expected_pool(layout, next);
     const int width = shape.kv_heads * shape.head_dim;
     // All but the new tokens of the long sequence first.
-    const SequenceSlice history[] = {{0, 1294, 1294, pages[2]}};
-    RandomTensor old_k(1294, width, 1), old_v(1294, width, 2);
+    const SequenceSlice history[] = {{0, 1097, 1097, pages[2]}};
+    RandomTensor old_k(1097, width, 1), old_v(1097, width, 2);
     SequenceSlice slices[3];
     int rows = 0;
     for (int i = 0; i < 3; ++i) {
