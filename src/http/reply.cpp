@@ -109,11 +109,8 @@ void Reply::AbortStream() {
 }
 
 void Reply::OnDisconnect(std::function<void()> callback) {
-  if (disconnected_) {
-    asio::post(transport_.executor(), std::move(callback));
-    return;
-  }
-  callback_ = std::move(callback);
+  if (disconnected_ && callback) callback();
+  else callback_ = std::move(callback);
 }
 
 void Reply::NotifyDisconnected() {

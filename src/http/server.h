@@ -41,7 +41,8 @@ class Responder {
   virtual void AbortStream() = 0;
 
   // Called once, on the handler's executor, when the client closes or resets before the answer is
-  // complete (seen within milliseconds, also while the handler only waits). Set before waiting.
+  // complete (seen within milliseconds, also while the handler only waits). Set before waiting; it
+  // runs at once when the client is gone already. nullptr takes it back.
   // The end of the client's sending side alone (shutdown(SHUT_WR)) counts too: a client that went
   // away looks the same. A Send after that is still tried, a stream is not. Not seen while a
   // pipelining client's further requests fill the read buffer (8 KiB).

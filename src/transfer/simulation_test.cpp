@@ -33,7 +33,7 @@ constexpr std::byte kFreeByte{0xEE}, kScribble{0x33};
 constexpr Duration kQuiet = 30s;  // virtual: more than every deadline and timeout together
 
 // One granted transfer, both ends.
-struct Transfer {
+struct Transfer : std::enable_shared_from_this<Transfer> {
   int from = 0, to = 0;
   uint32_t from_life = 0, to_life = 0;  // which incarnation of the node
   std::vector<int> targets, sources;
@@ -329,20 +329,14 @@ class World {
     if (until < t.targets.size()) return;
     sender.core->Finish(t.send);
     t.finished = true;
-    auto self = Shared(t);
+    auto self = t.shared_from_this();
     TellReceiver(t, [this, self] { nodes_[self->to].core->Seal(self->slot, self->writes); });
-  }
-
-  std::shared_ptr<Transfer> Shared(const Transfer& t) {
-    for (auto& candidate : transfers_)
-      if (candidate.get() == &t) return candidate;
-    return nullptr;
   }
 
   // The sender says that it writes no more.
   void Acknowledge(Transfer& t) {
     t.send_ended = true;
-    auto self = Shared(t);
+    auto self = t.shared_from_this();
     TellReceiver(t, [this, self] {
       self->acknowledged = true;
       nodes_[self->to].core->Cancel(self->slot);  // no effect when it is done or sealed and landed

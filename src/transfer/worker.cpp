@@ -13,6 +13,7 @@ namespace {
 
 constexpr Duration kSpin = 50us;
 constexpr Duration kShortestNap = 20us, kLongestNap = 250us;
+constexpr Duration kPatience = 1ms;       // of a fabric that has work and completes nothing
 constexpr Duration kWatchfulSleep = 2ms;  // with a descriptor to wake us, only timers need this
 constexpr long kTimerSlackNs = 5000;      // the default of 50 us would double the short naps
 
@@ -115,13 +116,21 @@ void Worker::Sleep(bool outstanding, Duration quiet) {
     std::this_thread::yield();
     return;
   }
-  pollfd fds[2] = {{.fd = wake_fd_, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+  pollfd fds[2] = {{.fd = wake_fd_, .events = POLLIN},
+                   {.fd = core_->fabric().wait_fd(), .events = POLLIN}};
   Duration longest = idle_poll_;
   sleeping_.store(true, std::memory_order_seq_cst);
   const bool idle_fabric = core_->fabric().PrepareSleep();
-  if (idle_fabric) fds[1].fd = core_->fabric().wait_fd();
-  if (outstanding || !idle_fabric)
-    longest = fds[1].fd >= 0 ? kWatchfulSleep : std::clamp<Duration>(quiet / 16, kShortestNap, kLongestNap);
+  if (!idle_fabric && quiet < kPatience) {
+    // Bytes of a long write are coming in: progress, though nothing is complete yet.
+    sleeping_.store(false, std::memory_order_relaxed);
+    std::this_thread::yield();
+    return;
+  }
+  if (!idle_fabric || (outstanding && fds[1].fd < 0))
+    longest = std::clamp<Duration>(quiet / 16, kShortestNap, kLongestNap);
+  else if (outstanding)
+    longest = std::min<Duration>(kWatchfulSleep, idle_poll_);
   if (!core_->has_requests() && !has_tasks_.load() && !stop_.load()) {
     const timespec timeout = ToTimespec(longest);
     ppoll(fds, 2, &timeout, nullptr);
