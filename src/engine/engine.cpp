@@ -291,8 +291,13 @@ void Engine::Impl::Handle(SubmitMessage&& message) {
 
 void Engine::Impl::Handle(ReserveMessage&& message) {
   const RequestId id = message.sequence->id();
-  scheduler.AddReservation(std::move(message.sequence));
-  ready_callbacks.emplace(id, std::move(message.ready));
+  // Checked here too: the scheduler's refusal would find the first one's callback.
+  if (ready_callbacks.contains(id)) {
+    message.ready(Error(Code::kInvalidArgument, "request id is in use already"));
+  } else {
+    ready_callbacks.emplace(id, std::move(message.ready));
+    scheduler.AddReservation(std::move(message.sequence));
+  }
   waiting_requests = scheduler.waiting() + scheduler.reserving();
   posted_requests.fetch_sub(1);
 }

@@ -97,7 +97,8 @@ class Engine {
   // kInvalidArgument (empty or too long prompt: names both numbers; ids out of range),
   // kResourceExhausted (queue full). After OK the sink gets all news.
   Status Submit(Request request);
-  void Abort(RequestId id);   // also of waiting reservations; unknown ids are ignored
+  // Also of waiting reservations; a granted one ends when its holder drops it. Unknown ids are ignored.
+  void Abort(RequestId id);
   void AbortAll();
 
   // Waits (FIFO, never overtaken by later reservations) until the pages for request.prompt fit with head-room, then calls `ready`
