@@ -29,7 +29,7 @@ using BpeMerge = std::pair<std::string, std::string>;
 
 struct BpeOptions {
   bool ignore_merges = false;         // a whole pre-token in the vocabulary is taken at once
-  std::optional<int32_t> unknown_id;  // for a byte that has no token; without it the byte is dropped
+  std::optional<int32_t> unknown_id;  // for a byte that has no token; without it that is dropped
   bool fuse_unknown = false;          // adjacent unknown bytes become one unknown token
 };
 

@@ -85,7 +85,8 @@ Ids EncodeSlowly(const std::vector<std::string>& words, const std::vector<BpeMer
   }
   Ids ids;
   for (const std::string& part : parts)
-    ids.push_back(static_cast<int32_t>(std::find(words.begin(), words.end(), part) - words.begin()));
+    ids.push_back(
+        static_cast<int32_t>(std::find(words.begin(), words.end(), part) - words.begin()));
   return ids;
 }
 
@@ -95,7 +96,8 @@ TEST(Bpe, ShortAndLongWordsFollowTheDefinition) {
     std::vector<std::string> words = {"a", "b", "c"};
     std::vector<BpeMerge> merges;
     for (int i = 0; i < 30; ++i) {
-      const std::string left = words[random() % words.size()], right = words[random() % words.size()];
+      const std::string left = words[random() % words.size()];
+      const std::string right = words[random() % words.size()];
       if (std::find(merges.begin(), merges.end(), BpeMerge{left, right}) != merges.end()) continue;
       merges.emplace_back(left, right);
       if (std::find(words.begin(), words.end(), left + right) == words.end())
@@ -105,7 +107,8 @@ TEST(Bpe, ShortAndLongWordsFollowTheDefinition) {
     const auto model = MakeModel(words, merges);
     for (int i = 0; i < 20; ++i) {
       std::string piece;  // lengths on both sides of where the heap takes over
-      for (size_t n = 1 + random() % 120; n > 0; --n) piece += static_cast<char>('a' + random() % 3);
+      const size_t length = 1 + random() % 120;
+      while (piece.size() < length) piece += static_cast<char>('a' + random() % 3);
       ASSERT_EQ(Encode(model, piece), EncodeSlowly(words, merges, piece)) << piece;
     }
   }

@@ -105,7 +105,8 @@ Status BpeTokenizer::CheckIds(const BpeParts& parts) const {
   all("end token", parts.more_end_ids);
   if (status.ok() && parts.bos_id) status = check("bos token", *parts.bos_id);
   if (status.ok() && parts.eos_id) status = check("eos token", *parts.eos_id);
-  if (status.ok() && parts.options.unknown_id) status = check("unknown token", *parts.options.unknown_id);
+  if (status.ok() && parts.options.unknown_id)
+    status = check("unknown token", *parts.options.unknown_id);
   return status;
 }
 
@@ -113,9 +114,8 @@ Status BpeTokenizer::IndexAdded(std::vector<AddedToken> added) {
   std::vector<AddedToken> raw, normal;
   for (AddedToken& token : added) {
     added_ids_[token.content] = token.id;
-    if (token.special || !token.normalized || normal_forms_.empty()) {
-      // Without a normalizer the two kinds differ only in which is looked for first.
-      (token.special || !token.normalized ? raw : normal).push_back(std::move(token));
+    if (!token.normalized) {
+      raw.push_back(std::move(token));
       continue;
     }
     auto content = NormalText(token.content);

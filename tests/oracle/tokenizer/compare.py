@@ -103,7 +103,7 @@ ADDED = [AddedToken("<|user|>", special=True), AddedToken("<|user|>x", special=T
          AddedToken("<right>", special=True, rstrip=True),
          AddedToken("whole", single_word=True, normalized=False), AddedToken("  ", normalized=False),
          AddedToken("café", normalized=True), AddedToken("<tool>", normalized=True),
-         AddedToken("é", normalized=False)]
+         AddedToken("é", normalized=False), AddedToken("<né>", special=True, normalized=True)]
 
 
 def read_gguf(path):
@@ -139,7 +139,7 @@ def make_texts(directories, rng):
              "0123456789" * 50, "é" * 500, "e\u0301\u0323" * 200, "한국어 조선말", "日本語テキスト", "नमस्ते दुनिया",
              "สวัสดีชาวโลก", "ﬁ ﬀ Å Ω K \u0344 \u0f73", "👩‍👩‍👧‍👦🇩🇪🏳️‍🌈", "\u180e\u200b\u2028\u2029\u0085\ufeff",
              "<|im_start|>user\nhi<|im_end|>", "<|user|>x <|user|>", "a <mask> b <right>  c whole awhole",
-             "cafe\u0301 café <tool> </s>", "f(x)=∑ᵢ xᵢ²", "\u0000\u0001\u0004\u007f", "Ⅷ ¾ ² ౪ 𝟘𝟙"]
+             "cafe\u0301 café <tool> </s>", "<ne\u0301> <né>", "f(x)=∑ᵢ xᵢ²", "\u0000\u0001\u0004\u007f", "Ⅷ ¾ ² ౪ 𝟘𝟙"]
     files = []
     for directory in directories:
         for extension in ("py", "h", "cpp", "md", "json", "html", "rst", "txt", "c", "js", "po"):
