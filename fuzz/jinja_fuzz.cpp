@@ -15,10 +15,11 @@ baton::tokenizer::ChatRenderInput Conversation() {
   input.messages = array{
       object{{"role", "system"}, {"content", " sys\n"}},
       object{{"role", "user"}, {"content", "h\xC3\xA9llo"}},
-      object{{"role", "assistant"},
-             {"content", nullptr},
-             {"tool_calls", array{object{{"function", object{{"name", "f"},
-                                                             {"arguments", object{{"a", 1.5}}}}}}}}}};
+      object{
+          {"role", "assistant"},
+          {"content", nullptr},
+          {"tool_calls",
+           array{object{{"function", object{{"name", "f"}, {"arguments", object{{"a", 1.5}}}}}}}}}};
   input.tools = array{object{{"name", "f"}, {"parameters", object{{"items", 2}}}}};
   input.bos_token = "<s>";
   input.eos_token = "</s>";

@@ -107,7 +107,8 @@ Result<value> Parse(std::string_view text) {
       }
     }
     if (error) {
-      return Error(Code::kInvalidArgument, "invalid JSON at byte {}: {}", consumed, error.message());
+      return Error(Code::kInvalidArgument, "invalid JSON at byte {}: {}", consumed,
+                   error.message());
     }
     return parser.handler().Release();
   } catch (const std::exception& e) {

@@ -187,7 +187,8 @@ TEST(ChatTemplate, DeepNestingIsAnError) {
 
 TEST(ChatTemplate, OneTemplateServesManyThreads) {
   const auto parsed = ChatTemplate::Parse(
-      "{% macro f(x) %}<{{ x }}>{% endmacro %}{% for m in messages %}{{ f(m.content) }}{% endfor %}");
+      "{% macro f(x) %}<{{ x }}>{% endmacro %}{% for m in messages %}{{ f(m.content) }}{% endfor "
+      "%}");
   ASSERT_TRUE(parsed.ok());
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {

@@ -62,7 +62,8 @@ class BudgetScope {
 
 // For code that scans `bytes` without creating anything.
 void ChargeWork(size_t bytes);
-// Before building a string of `bytes` or a list of `items`: throws kLimit when it would be too long.
+// Before building a string of `bytes` or a list of `items`: throws kLimit when it would be too
+// long.
 void CheckStringSize(uint64_t bytes);
 void CheckListSize(uint64_t items);
 

@@ -142,7 +142,8 @@ CallArgs Interpreter::EvalCallArgs(const CallSpec& call, const Scope& scope) {
   };
   for (const auto& [name, arg] : call.named) add_named(name, Eval(*arg, scope));
   if (call.star) {
-    for (Value& item : ToVector(Eval(*call.star, scope))) args.positional.push_back(std::move(item));
+    for (Value& item : ToVector(Eval(*call.star, scope)))
+      args.positional.push_back(std::move(item));
   }
   if (call.double_star) {
     const Value mapping = Eval(*call.double_star, scope);

@@ -197,7 +197,8 @@ std::span<const Filter> ValueFilters() { return kValueFilters; }
 const Filter* FindFilter(std::string_view name) {
   static const std::unordered_map<std::string_view, const Filter*> kFilters = [] {
     std::unordered_map<std::string_view, const Filter*> filters;
-    for (const auto table : {ValueFilters(), TextFilters(), SequenceFilters(), SelectionFilters()}) {
+    for (const auto table :
+         {ValueFilters(), TextFilters(), SequenceFilters(), SelectionFilters()}) {
       for (const Filter& filter : table) filters.emplace(filter.name, &filter);
     }
     return filters;

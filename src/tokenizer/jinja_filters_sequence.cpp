@@ -218,7 +218,8 @@ Value Sum(Interpreter&, const Value& value, const CallArgs& args) {
   const BoundArgs bound("sum", args, {"attribute", "start"});
   const AttributeGetter getter(bound.Find(0));
   Value total = bound.Has(1) ? bound[1] : Value(int64_t{0});
-  if (total.IsString()) Throw(ErrorKind::kType, "sum() can't sum strings [use ''.join(seq) instead]");
+  if (total.IsString())
+    Throw(ErrorKind::kType, "sum() can't sum strings [use ''.join(seq) instead]");
   Iterator it(value);
   for (Value item; it.Next(&item);) total = Arithmetic(ExprKind::kAdd, total, getter.Get(item));
   return total;

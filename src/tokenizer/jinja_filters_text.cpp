@@ -112,7 +112,8 @@ Value Truncate(Interpreter&, const Value& value, const CallArgs& args) {
   const std::string end = bound.Has(2) ? bound.Text(2) : "...";
   const int64_t leeway = bound.OptionalInt(3).value_or(5);
   const auto end_size = static_cast<int64_t>(CountCodePoints(end));
-  if (length < end_size) Throw(ErrorKind::kValue, "expected length >= {}, got {}", end_size, length);
+  if (length < end_size)
+    Throw(ErrorKind::kValue, "expected length >= {}, got {}", end_size, length);
   if (leeway < 0) Throw(ErrorKind::kValue, "expected leeway >= 0, got {}", leeway);
   if (Length(value) <= length || Length(value) - length <= leeway) return value;
   if (!value.IsString()) Throw(ErrorKind::kType, "truncate needs a string");

@@ -286,7 +286,8 @@ class FieldFormatter {
         continue;
       }
       const size_t end = path.find(']');
-      if (path[0] != '[' || end == path.npos) Throw(ErrorKind::kValue, "Missing ']' in format string");
+      if (path[0] != '[' || end == path.npos)
+        Throw(ErrorKind::kValue, "Missing ']' in format string");
       const std::string_view key = path.substr(1, end - 1);
       const bool index = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
         return c >= '0' && c <= '9';
@@ -351,7 +352,8 @@ class PercentFormatter {
     // Whatever can be subscripted counts as a mapping, which need not be used up.
     const bool mapping = arguments_.Is(Kind::kDict) || arguments_.Is(Kind::kRange) ||
                          arguments_.IsUndefined() || arguments_.IsSequence(SequenceKind::kList);
-    if (next_ < Given() && !mapping) Throw(ErrorKind::kType, "not all arguments converted during string formatting");
+    if (next_ < Given() && !mapping)
+      Throw(ErrorKind::kType, "not all arguments converted during string formatting");
     return out;
   }
 
@@ -509,8 +511,8 @@ std::string FormatField(const Value& value, std::string_view spec_text) {
     Throw(ErrorKind::kType, "unsupported format string passed to {}.__format__", TypeName(value));
   }
   const Spec spec = ParseSpec(spec_text);
-  const bool as_integer = value.IsInteger() &&
-                          std::string_view("\0bcdoxXn", 8).find(spec.type) != std::string_view::npos;
+  const bool as_integer = value.IsInteger() && std::string_view("\0bcdoxXn", 8).find(spec.type) !=
+                                                   std::string_view::npos;
   if (as_integer) return FormatInteger(value.integer(), spec);
   if (value.IsInteger() && std::string_view("eEfFgG%").find(spec.type) == std::string_view::npos) {
     Throw(ErrorKind::kValue, "Unknown format code '{}' for object of type 'int'", spec.type);

@@ -48,8 +48,8 @@ DictBuilder CollectDict(std::string_view function, const CallArgs& args) {
       for (Value pair; it.Next(&pair);) {
         std::vector<Value> parts = ToVector(pair);
         if (parts.size() != 2) {
-          Throw(ErrorKind::kValue, "dictionary update sequence element has length {}; 2 is required",
-                parts.size());
+          Throw(ErrorKind::kValue,
+                "dictionary update sequence element has length {}; 2 is required", parts.size());
         }
         dict.Set(std::move(parts[0]), std::move(parts[1]));
       }

@@ -178,7 +178,8 @@ Value Repeat(const Value& sequence, int64_t count) {
   CheckListSize(size);
   std::vector<Value> out;
   out.reserve(size);
-  for (uint64_t i = 0; size > 0 && i < times; ++i) out.insert(out.end(), items.begin(), items.end());
+  for (uint64_t i = 0; size > 0 && i < times; ++i)
+    out.insert(out.end(), items.begin(), items.end());
   return Value::MakeList(std::move(out),
                          sequence.IsTuple() ? SequenceKind::kTuple : SequenceKind::kList);
 }

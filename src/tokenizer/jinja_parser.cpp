@@ -69,8 +69,8 @@ Stmt Parser::MakeStmt(StmtKind kind) const {
   return stmt;
 }
 
-// Statements up to one of `end_tags`; stops at that tag's name, its "{%" consumed. With no end tags,
-// up to the end of the template.
+// Statements up to one of `end_tags`; stops at that tag's name, its "{%" consumed. With no end
+// tags, up to the end of the template.
 Block Parser::ParseBlock(EndTags end_tags) {
   Block block;
   while (current().kind != TokenKind::kEnd) {

@@ -85,7 +85,10 @@ const Value* DictObject::Find(const Value& key) const {
 }
 
 GeneratorObject::GeneratorObject(std::string_view t, int d, std::function<bool(Value*)> n)
-    : type_name(t), depth(CheckDepth(d)), next(std::move(n)), charge(sizeof(GeneratorObject) + 64) {}
+    : type_name(t),
+      depth(CheckDepth(d)),
+      next(std::move(n)),
+      charge(sizeof(GeneratorObject) + 64) {}
 
 Value Value::MakeString(std::string text, bool markup) {
   CheckStringSize(text.size());

@@ -1,9 +1,9 @@
 // The values of a template: Python's, as far as templates can see them.
 //
 // Strings, lists and dicts are immutable once made (Jinja's immutable sandbox forbids to change
-// them), so values share them freely and cannot form cycles. Namespaces, which can change, and macros
-// live in the interpreter's arena and are held here by plain pointer: a Value must not outlive its
-// render. Not thread-safe.
+// them), so values share them freely and cannot form cycles. Namespaces, which can change, and
+// macros live in the interpreter's arena and are held here by plain pointer: a Value must not
+// outlive its render. Not thread-safe.
 #pragma once
 
 #include <cstdint>
