@@ -103,7 +103,8 @@ Value Round(Interpreter&, const Value& value, const CallArgs& args) {
   const double scale = std::pow(10.0, static_cast<double>(precision));
   const double scaled = value.number() * scale;
   if (!std::isfinite(scaled)) Throw(ErrorKind::kOverflow, "cannot convert float to integer");
-  return Value((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  const double whole = method == "ceil" ? std::ceil(scaled) : std::floor(scaled);
+  return Value((whole + 0.0) / scale);  // Python's ceil is an int: no negative zero
 }
 
 Value LengthFilter(Interpreter&, const Value& value, const CallArgs& args) {
