@@ -356,7 +356,9 @@ TEST(Proxy, FrozenPrefillIsFoundByHealthChecksAndTheRequestRetried) {
   for (const auto& p : fleet.prefill) p->Set(Hang());
   fleet.decode[0]->Set(Hang());
   RawSocket client = fleet.Send("/generate", R"({"text":"a"})");
-  ASSERT_TRUE(Eventually([&] { return fleet.prefill[0]->requests() + fleet.prefill[1]->requests() == 1; }));
+  ASSERT_TRUE(Eventually([&] {
+    return fleet.prefill[0]->requests() + fleet.prefill[1]->requests() == 1 && fleet.decode[0]->requests() == 1;
+  }));
   const size_t frozen = fleet.prefill[0]->requests() == 1 ? 0 : 1;
   fleet.decode[0]->Set(AnswerJson(200, R"({"ok":1})"));
   fleet.prefill[frozen]->SetHealth(500);
