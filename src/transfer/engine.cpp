@@ -98,16 +98,18 @@ class EngineImpl final : public Engine {
 
   Result<PeerId> WaitUntilJoined(PeerId id, TimePoint deadline) {
     Status why;
+    bool lost = false;
     for (;;) {
       EngineCore::PeerState state = EngineCore::PeerState::kLost;
       worker_.Run([&] { state = core_.GetPeerState(id, why); }, Now() + kControlDeadline);
       if (state == EngineCore::PeerState::kReady) return id;
-      if (state == EngineCore::PeerState::kLost || Now() >= deadline) break;
+      lost = state == EngineCore::PeerState::kLost;
+      if (lost || Now() >= deadline) break;
       std::this_thread::sleep_for(200us);
     }
     worker_.Run([&] { core_.RemovePeer(id, Now(), true); }, Now() + kControlDeadline);
-    return Error(Code::kDeadlineExceeded, "connecting to the peer over {}: {}", report_.provider,
-                 why.message());
+    return Error(lost ? Code::kUnavailable : Code::kDeadlineExceeded,
+                 "connecting to the peer over {}: {}", report_.provider, why.message());
   }
 
   mutable Worker worker_;

@@ -178,7 +178,6 @@ void EngineCore::OpenSlot(uint32_t index) {
   if (peer) {
     // Waiting starts now: silence before this did not matter.
     if (peer->open_slots++ == 0) peer->heard_at = std::max(peer->heard_at, last_step_);
-    peer->ever_expected = true;
   }
   if (!peer || peer->phase != Peer::Phase::kReady)
     return EndSlot(index, Error(Code::kUnavailable, "the peer was lost"));

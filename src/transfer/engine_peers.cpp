@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kTendInterval = 1ms;
 constexpr Duration kHelloRetry = 10ms;
+constexpr uint32_t kMostHelloFailures = 3;
 
 }  // namespace
 
@@ -114,11 +115,12 @@ void EngineCore::OnHelloDone(Peer& peer, const Completion& completion, TimePoint
     return;
   }
   // While joining nothing is lost yet: the peer may still be starting, or (efa-direct) must insert
-  // us first. The caller's deadline ends it.
+  // us first, and the caller's deadline ends it. But one that turns us away again and again has
+  // revoked its description.
   peer.next_hello = now + kHelloRetry;
-  if (peer.phase == Peer::Phase::kJoining)
-    peer.why = completion.status;
-  else
+  peer.why = completion.status;
+  const bool joining = peer.phase == Peer::Phase::kJoining;
+  if (!joining || (completion.peer_lost && ++peer.hello_failures == kMostHelloFailures))
     LosePeer(peer, completion.status, now);
 }
 
@@ -136,9 +138,9 @@ void EngineCore::LosePeer(Peer& peer, Status why, TimePoint now) {
   peer.drain_deadline = now + fabric_->traits().drain_timeout;
   directory_.RemovePeer(peer.id);
   key_sets_.RevokeOwner(peer.blob.epoch);
-  // One of those that nobody claimed may be on its way to this peer, and with it, later, writes for
-  // what it was granted before. Others who are just joining with one must ask anew.
-  if (peer.ever_expected) key_sets_.RevokeUnclaimed();
+  // A set that nobody claimed may be this peer's, whose hello is still to come, and with it writes
+  // for what it was granted. Others who are just joining with one must ask anew.
+  if (was_ready) key_sets_.RevokeUnclaimed();
   for (uint32_t i = 0; i < slots_.size() && peer.open_slots; ++i)
     if (slots_[i].state == SlotTable::State::kOpen && slots_[i].owner == &peer) EndSlot(i, why);
   for (uint32_t i = 0; i < sends_.size() && peer.live_sends; ++i)

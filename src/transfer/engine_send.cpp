@@ -177,6 +177,8 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
   --entry.in_flight;
   entry.last_at = now;
   if (failed) {
+    // Without an answer nobody knows whether it landed, or will.
+    if (completion.peer_lost) entry.drained = false;
     FailSend(index, completion.status);
     if (completion.peer_lost) LosePeer(*peer, completion.status, now);
   }

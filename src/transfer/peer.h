@@ -39,8 +39,8 @@ struct Peer {
   Phase phase = Phase::kJoining;
   bool disconnecting = false;  // Disconnect was called: fence, then forget
   bool silent = false;         // ... without an event: it never joined
-  bool ever_expected = false;  // slots were granted to it
   bool hello_in_flight = false;
+  uint32_t hello_failures = 0;
   bool blocked = false;        // the fabric said kAgain while nothing was in flight
   Status why;                  // of the loss, or the last failed hello
   uint32_t open_slots = 0, live_sends = 0, in_flight = 0;

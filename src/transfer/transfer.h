@@ -140,7 +140,8 @@ class Engine {
   // engine running but not its Connect. The same blob again gives the same peer; a new blob of a
   // connected engine replaces it (kPeerLost for the old id). Not from the event handler.
   // kDataCorrupt for a bad blob, kUnsupported for another protocol version or provider (names both),
-  // kDeadlineExceeded with the last error when it cannot be reached.
+  // kDeadlineExceeded with the last error when it cannot be reached, kUnavailable when it refuses
+  // (its blob was revoked in between: exchange new ones).
   virtual Result<PeerId> Connect(std::string_view blob, TimePoint deadline) = 0;
   // Ends the peer: its slots and sends fail, then kFenced.
   virtual void Disconnect(PeerId peer) = 0;

@@ -18,6 +18,7 @@ namespace {
 
 constexpr size_t kReadBatch = 64;
 constexpr size_t kMinCqEntries = 8192;
+constexpr int kEfaUnknownPeer = 14;
 
 class LibfabricFabric final : public Fabric {
  public:
@@ -366,8 +367,9 @@ void LibfabricFabric::ReadErrors(std::span<Completion> out, size_t& count) {
     completion.kind = Completion::Kind::kFailed;
     completion.context = static_cast<OpContext*>(error.op_context);
     // Every error of a write means that the way to the peer, or its permission, is gone: these
-    // providers retry by themselves what can be retried.
-    completion.peer_lost = true;
+    // providers retry by themselves what can be retried. Only a peer that has not inserted our
+    // address yet (efa's error 14) may be tried again.
+    completion.peer_lost = !(choice_.family == "efa" && error.prov_errno == kEfaUnknownPeer);
     completion.status =
         Error(Code::kUnavailable, "libfabric {}: write to peer: {} ({}), provider says {} ({})",
               choice_.name, fi_strerror(error.err), error.err, detail ? detail : "nothing",
