@@ -7,7 +7,7 @@ import pytest
 
 from cluster import SMOLLM2, Cluster, post
 
-PROMPTS = int(os.environ.get("BATON_IDENTITY_PROMPTS", "24"))
+PROMPTS = int(os.environ.get("BATON_IDENTITY_PROMPTS", "12"))
 
 
 def prompts(count):
