@@ -17,6 +17,8 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(10);
 // When nothing has come by then, nothing is running: sleep.
 constexpr auto kPatience = std::chrono::microseconds(60);
+// In place of a task number: the fields of this run are being written. More than any tasks_.
+constexpr uint64_t kClosed = 0x7fffffff;
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -62,11 +64,14 @@ void ThreadTeam::Start(int tasks, Entry entry, void* context) {
     for (int task = 0; task < tasks; ++task) entry(context, task, 0);
     return;
   }
-  tasks_.store(tasks, std::memory_order_relaxed);
-  entry_.store(entry, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
-  done_.store(0, std::memory_order_relaxed);
   const uint32_t run = runs_.load(std::memory_order_relaxed) + 1;
+  // Closed first: a late worker may hold the last claim of the run before, whose task number can be
+  // within the new tasks_. Whoever sees one of the new fields sees the closed claim, too.
+  claim_.store(uint64_t{run} << 32 | kClosed, std::memory_order_relaxed);
+  tasks_.store(tasks, std::memory_order_release);
+  entry_.store(entry, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  done_.store(0, std::memory_order_relaxed);
   claim_.store(uint64_t{run} << 32, std::memory_order_release);
   runs_.store(run, std::memory_order_release);
   runs_.notify_all();  // no system call unless someone sleeps
@@ -80,9 +85,9 @@ void ThreadTeam::ClaimTasks(int member) {
   uint64_t claim = claim_.load(std::memory_order_acquire);
   for (;;) {
     const int task = static_cast<int>(claim & 0xffffffffu);
-    const int tasks = tasks_.load(std::memory_order_relaxed);
-    const Entry entry = entry_.load(std::memory_order_relaxed);
-    void* const context = context_.load(std::memory_order_relaxed);
+    const int tasks = tasks_.load(std::memory_order_acquire);
+    const Entry entry = entry_.load(std::memory_order_acquire);
+    void* const context = context_.load(std::memory_order_acquire);
     if (task >= tasks) return;
     if (!claim_.compare_exchange_weak(claim, claim + 1, std::memory_order_acq_rel,
                                       std::memory_order_acquire)) {

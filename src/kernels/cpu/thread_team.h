@@ -49,6 +49,8 @@ class ThreadTeam {
   // The run at hand. claim_ = run number << 32 | next task. A thread reads the other fields, then
   // claims by compare-and-swap on claim_: success means that the run it read about is not over, for
   // a run ends only when all its tasks are claimed and done, and so the fields it read are of it.
+  // Start closes claim_ before it writes the fields, so that no claim of an ended run can match
+  // them.
   alignas(64) std::atomic<uint64_t> claim_{0};
   std::atomic<int> tasks_{0};
   std::atomic<Entry> entry_{nullptr};

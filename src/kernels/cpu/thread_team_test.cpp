@@ -47,6 +47,28 @@ TEST(ThreadTeam, ManyShortRunsOfDifferentFunctions) {
   EXPECT_GT(total, 0);
 }
 
+// Runs of few and of many tasks in turn with more threads than cores: a worker that holds the last
+// claim of a short run must not take a task of the long one that is being set up.
+TEST(ThreadTeam, LateWorkersClaimNothingOfTheNextRun) {
+  ThreadTeam team(8);
+  int64_t wrong = 0;
+  for (int run = 0; run < 30000; ++run) {
+    const int tasks = run % 2 ? 3 : 24;
+    std::vector<std::atomic<int>> times(static_cast<size_t>(tasks));
+    std::atomic<int> outside = 0;
+    team.Run(tasks, [&, run_of_function = run](int task, int) {
+      if (task < 0 || task >= tasks || run_of_function != run) {
+        ++outside;
+      } else {
+        ++times[static_cast<size_t>(task)];
+      }
+    });
+    wrong += outside;
+    for (const std::atomic<int>& count : times) wrong += count != 1;
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(ThreadTeam, RunsAfterSleeping) {
   ThreadTeam team(3);
   for (int run = 0; run < 20; ++run) {
