@@ -1,13 +1,9 @@
-"""`baton render-chat` prints what Jinja2 prints: real templates, real conversations."""
+"""`baton render-chat` prints what a model would read. (Unit tests compare templates with Jinja2.)"""
 import json
-import pathlib
 import subprocess
 
-import pytest
+from cluster import BATON, SMOLLM2
 
-from cluster import BATON, ROOT, SMOLLM2
-
-TEMPLATES = ROOT.parent / "shared" / "fixtures" / "templates"
 
 
 def render(tmp_path, arguments, request):
@@ -36,19 +32,3 @@ def test_syntax_error_names_the_line(tmp_path):
     template.write_text("a\n{% if %}\n")
     code, _, problem = render(tmp_path, ["--chat-template", template], {"messages": [{"role": "user", "content": "a"}]})
     assert code == 2 and "2" in problem
-
-
-@pytest.mark.skipif(not TEMPLATES.exists(), reason="the captured templates are not beside this clone (../shared/fixtures/templates)")
-def test_real_templates(tmp_path):
-    golden = json.loads((TEMPLATES / "golden.json").read_text())
-    wrong = []
-    count = 0
-    for name, renders in golden["renders"].items():
-        for case, want in renders.items():
-            count += 1
-            code, text, _ = render(tmp_path, ["--chat-template", TEMPLATES / name, "--bos-token", "<s>", "--eos-token", "</s>",
-                                              "--now", "2026-11-22T12:00:00"], golden["cases"][case])
-            if (code != 0) != ("error" in want) or ("text" in want and text != want["text"]):
-                wrong.append((name, case))
-    assert not wrong
-    assert count > 200
