@@ -323,6 +323,7 @@ Engine::Usage RemoteEngine::Usage() {
 namespace {
 
 constexpr uint64_t kPage = 16 << 10;
+constexpr uint64_t kRegion = 32 << 20;
 
 class ProcessTest : public testing::TestWithParam<ProviderKind> {
  protected:
@@ -403,13 +404,13 @@ TEST_P(ProcessTest, MovesRandomPagesByteExact) {
 }
 
 TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
-  Register(64 << 20, 0);
-  for (int round = 0; round < 3; ++round) {
-    RemoteEngine remote(GetParam(), 64 << 20, 9);
+  Register(kRegion, 0);
+  for (int round = 0; round < 2; ++round) {
+    RemoteEngine remote(GetParam(), kRegion, 9);
     const PeerId peer = Join(remote);
     auto slot = engine_->Expect(peer, Now() + 20s);
     ASSERT_TRUE(slot.ok());
-    const transfer::Run all{0, 0, 64 << 20};
+    const transfer::Run all{0, 0, kRegion};
     ASSERT_GT(remote.Send(*slot, {&all, 1}, true), 0u);
     std::this_thread::sleep_for(std::chrono::milliseconds(20 + 30 * round));
     remote.Kill();
@@ -425,11 +426,11 @@ TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
     log_.Clear();
   }
   // The engine still works with a new process.
-  RemoteEngine fresh(GetParam(), 64 << 20, 11);
+  RemoteEngine fresh(GetParam(), kRegion, 11);
   const PeerId peer = Join(fresh);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
-  const transfer::Run all{0, 0, 64 << 20};
+  const transfer::Run all{0, 0, kRegion};
   const uint32_t writes = fresh.Send(*slot, {&all, 1}, false);
   engine_->Seal(*slot, writes);
   const auto event = log_.WaitSlot(*slot);
@@ -441,14 +442,14 @@ TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
 }
 
 TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
-  Register(64 << 20, 5);
-  for (int round = 0; round < 3; ++round) {
-    RemoteEngine remote(GetParam(), 64 << 20, 0);
+  Register(kRegion, 5);
+  for (int round = 0; round < 2; ++round) {
+    RemoteEngine remote(GetParam(), kRegion, 0);
     const PeerId peer = Join(remote);
     const Slot slot = remote.Expect(20s);
     auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
     ASSERT_TRUE(send.ok());
-    const transfer::Run all{0, 0, 64 << 20};
+    const transfer::Run all{0, 0, kRegion};
     for (int i = 0; i < 20; ++i) ASSERT_TRUE(engine_->Push(*send, {&all, 1}).ok());
     std::this_thread::sleep_for(std::chrono::milliseconds(10 + 20 * round));
     remote.Kill();
@@ -463,21 +464,21 @@ TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
     EXPECT_TRUE(log_.WaitPeer(Event::Kind::kFenced, peer));
     log_.Clear();
   }
-  RemoteEngine fresh(GetParam(), 64 << 20, 0);
+  RemoteEngine fresh(GetParam(), kRegion, 0);
   const PeerId peer = Join(fresh);
-  const transfer::Run all{0, 0, 64 << 20};
+  const transfer::Run all{0, 0, kRegion};
   Transfer(fresh, peer, {&all, 1});
 }
 
 // The receiver leaves while bytes stream in: nothing may land after the fence.
 TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
-  Register(64 << 20, 0);
-  for (int round = 0; round < 4; ++round) {
-    RemoteEngine remote(GetParam(), 64 << 20, 9);
+  Register(kRegion, 0);
+  for (int round = 0; round < 3; ++round) {
+    RemoteEngine remote(GetParam(), kRegion, 9);
     const PeerId peer = Join(remote);
     auto slot = engine_->Expect(peer, Now() + 20s);
     ASSERT_TRUE(slot.ok());
-    const transfer::Run all{0, 0, 64 << 20};
+    const transfer::Run all{0, 0, kRegion};
     ASSERT_GT(remote.Send(*slot, {&all, 1}, true), 0u);
     std::this_thread::sleep_for(std::chrono::milliseconds(30 + 7 * round));
     engine_->Disconnect(peer);
@@ -498,12 +499,12 @@ TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
 
 // A stopped process is lost by its silence; when it goes on it can write no more.
 TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
-  Register(64 << 20, 0);
-  RemoteEngine remote(GetParam(), 64 << 20, 9);
+  Register(kRegion, 0);
+  RemoteEngine remote(GetParam(), kRegion, 9);
   const PeerId peer = Join(remote);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
-  const transfer::Run all{0, 0, 64 << 20};
+  const transfer::Run all{0, 0, kRegion};
   ASSERT_GT(remote.Send(*slot, {&all, 1}, true), 0u);
   std::this_thread::sleep_for(40ms);
   kill(remote.pid(), SIGSTOP);

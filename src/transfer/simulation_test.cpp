@@ -542,6 +542,20 @@ class World {
   uint64_t done_ = 0;
 };
 
+// Sanitizers slow each schedule down by ten and more.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kSeeds = 200;
+#else
+constexpr uint64_t kSeeds = 1500;
+#endif
+
+// Each once broke the engine (or a mutant of it that plain seeds let through).
+constexpr uint64_t kStoredSeeds[] = {
+    7922659381823037482u,  // a peer lost before its slots were opened kept keys
+    119769748677176983u,   // ... and before it named itself
+    1634960628454069152u,  // a cancelled send said that it drained when its peer was lost
+};
+
 uint64_t RunSeed(uint64_t seed) {
   SCOPED_TRACE(fmt::format("replay with BATON_SIM_SEED={}", seed));
   World world(seed);
@@ -549,7 +563,7 @@ uint64_t RunSeed(uint64_t seed) {
   return world.done();
 }
 
-TEST(Simulation, EverySchedulesEndsCleanly) {
+TEST(Simulation, EveryScheduleEndsCleanly) {
   spdlog::set_level(spdlog::level::err);  // lost peers are the point here
   uint64_t done = 0, schedules = 0;
   if (const char* seed = std::getenv("BATON_SIM_SEED")) {
@@ -564,9 +578,10 @@ TEST(Simulation, EverySchedulesEndsCleanly) {
     std::printf("%llu schedules, %llu transfers completed\n",
                 static_cast<unsigned long long>(schedules), static_cast<unsigned long long>(done));
   } else {
-    for (uint64_t seed = 1; seed <= 1500 && !HasFailure(); ++seed) done += RunSeed(seed);
+    for (const uint64_t seed : kStoredSeeds) RunSeed(seed);
+    for (uint64_t seed = 1; seed <= kSeeds && !HasFailure(); ++seed) done += RunSeed(seed);
     // The schedules must not be so hostile that nothing ever gets through.
-    EXPECT_GT(done, 5000u);
+    EXPECT_GT(done, 3 * kSeeds);
     RecordProperty("transfers_completed", static_cast<int>(done));
   }
   spdlog::set_level(spdlog::level::info);

@@ -79,7 +79,8 @@ struct Options {
   uint32_t max_sends = 1024;
   uint32_t max_queued_runs = 1 << 16;  // bound of pushed but unposted runs; Push fails above it
   uint64_t max_write_bytes = 1 << 20;  // longer runs are cut
-  std::chrono::milliseconds idle_poll{10};  // progress period while nothing is expected
+  std::chrono::milliseconds idle_poll{10};  // progress period while nothing is expected; five of
+                                            // them where the fabric has a descriptor to wake us
   std::chrono::milliseconds peer_timeout{1500};  // a needed peer silent for so long is lost
   bool self_test = true;
   std::shared_ptr<LoopbackNetwork> loopback;  // for kLoopback

@@ -15,6 +15,7 @@ constexpr Duration kSpin = 50us;
 constexpr Duration kShortestNap = 20us, kLongestNap = 250us;
 constexpr Duration kPatience = 1ms;       // of a fabric that has work and completes nothing
 constexpr Duration kWatchfulSleep = 2ms;  // with a descriptor to wake us, only timers need this
+constexpr int kIdleStretch = 5;           // times idle_poll, when a descriptor would wake us
 constexpr long kTimerSlackNs = 5000;      // the default of 50 us would double the short naps
 
 timespec ToTimespec(Duration d) {
@@ -131,6 +132,8 @@ void Worker::Sleep(bool outstanding, Duration quiet) {
     longest = std::clamp<Duration>(quiet / 16, kShortestNap, kLongestNap);
   else if (outstanding)
     longest = std::min<Duration>(kWatchfulSleep, idle_poll_);
+  else if (fds[1].fd >= 0)
+    longest *= kIdleStretch;
   if (!core_->has_requests() && !has_tasks_.load() && !stop_.load()) {
     const timespec timeout = ToTimespec(longest);
     ppoll(fds, 2, &timeout, nullptr);

@@ -2,7 +2,8 @@
 //
 // While writes come or go it polls; after 50 us of quiet it yields its core to sleep on the
 // fabric's descriptor where there is one, else in naps that grow with the quiet. With nothing
-// outstanding it wakes every `idle_poll`, or at once when a call needs it.
+// outstanding it wakes every `idle_poll` (five of them where a descriptor would wake it), or at once
+// when a call needs it.
 // The model's compute threads share the cores, so it never spins longer than that.
 #pragma once
 
