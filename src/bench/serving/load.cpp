@@ -66,7 +66,7 @@ asio::awaitable<void> LoadRun::Converse(Job job) {
   std::vector<Message> messages;
   for (size_t i = 0; i < job.plan.turns.size() && !stopping_; ++i) {
     const TurnPlan& turn = job.plan.turns[i];
-    messages.push_back({true, TextOf(turn, text_)});
+    messages.emplace_back(Message{.from_user = true, .text = TextOf(turn, text_)});
     auto body = BodyOf(messages, turn);
     // Text from a file that the tokenizer refuses was left out when it was read.
     BATON_CHECK(body.ok(), "{}", body.status().message());
@@ -77,7 +77,7 @@ asio::awaitable<void> LoadRun::Converse(Job job) {
     state.record.intended_s = i == 0 && job.at_s >= 0 ? job.at_s : Elapsed();
     co_await caller_.Call(std::move(*body), &state);
     if (state.record.failure != Failure::kNone) co_return;
-    if (state.keep_answer) messages.push_back({false, std::move(state.answer)});
+    if (state.keep_answer) messages.emplace_back(Message{.from_user = false, .text = std::move(state.answer)});
   }
 }
 

@@ -112,7 +112,11 @@ asio::awaitable<void> RequestCaller::ReadWhole(http::ClientStream& stream, TimeP
 
 asio::awaitable<void> RequestCaller::Exchange(std::string body, CallState* state) {
   const TimePoint deadline = Now() + target_.request_timeout;
-  http::ClientRequest request{"POST", target_.path, target_.headers, std::move(body)};
+  http::ClientRequest request;
+  request.method = "POST";
+  request.target = target_.path;
+  request.headers = target_.headers;
+  request.body = std::move(body);
   const auto started = co_await client_.Start(target_.origin, std::move(request), deadline);
   if (!started.ok()) co_return FailBy(state, started.status(), Failure::kConnect);
   http::ClientStream& stream = **started;

@@ -167,9 +167,14 @@ asio::awaitable<Status> Session::FindModel() {
 asio::awaitable<std::optional<int>> Session::ProbePromptTokens(int words) {
   BodyOptions body = body_;
   body.stream = false;
-  auto bytes = MakeBody(body, {{true, CalibrationText(DeriveSeed(options_.seed, kCalibrationStream), words)}}, 1, {});
+  const std::vector<Message> prompt(1, Message{true, CalibrationText(DeriveSeed(options_.seed, kCalibrationStream), words)});
+  auto bytes = MakeBody(body, prompt, 1, Encoder());
   if (!bytes.ok()) co_return std::nullopt;
-  http::ClientRequest request{"POST", target_.path, target_.headers, std::move(*bytes)};
+  http::ClientRequest request;
+  request.method = "POST";
+  request.target = target_.path;
+  request.headers = target_.headers;
+  request.body = std::move(*bytes);
   const auto response = co_await client_->Fetch(target_.origin, std::move(request), Now() + options_.request_timeout);
   if (!response.ok() || response->status != 200) co_return std::nullopt;
   EventReader reader(body_.api);
