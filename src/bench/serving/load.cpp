@@ -12,7 +12,7 @@ namespace baton::bench::serving {
 namespace {
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr auto kLagProbe = 5ms;
+constexpr auto kLagProbe = 20ms;
 
 double ProcessCpuSeconds() {
   timespec t{};

@@ -36,7 +36,7 @@ struct LoadResult {
   Tally tally;
   double wall_s = 0;       // from the start to the end of the last request
   double cpu_s = 0;        // of this process in that time
-  Samples loop_lag_ms;     // how late a timer of 5 ms fired: the load generator's own delay
+  Samples loop_lag_ms;     // how late a timer of 20 ms fired: the load generator's own delay
   bool interrupted = false;
 };
 

@@ -1,6 +1,8 @@
 #include "bench/serving/report_html.h"
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 
 #include "bench/serving/report_text.h"
 #include "bench/serving/svg_plot.h"
@@ -91,37 +93,43 @@ std::string PointPlots(const Point& p) {
                 {Dots("first token", t, &Dot::ttft_ms)}, false, true});
   out += ToSvg({"Whole request over time", "intended time of sending, s", "milliseconds",
                 {Dots("whole request", t, &Dot::e2e_ms)}, false, true});
-  out += ToSvg({"Output tokens per second", "seconds", "tokens/s", {OverTime("tokens", t.tokens_over_time)}});
-  out += ToSvg({"Finished requests per second", "seconds", "requests/s", {OverTime("requests", t.done_over_time)}});
+  out += ToSvg({"Output tokens per second", "seconds", "tokens/s", {OverTime("tokens", t.tokens_over_time)}, false, false, true});
+  out += ToSvg({"Finished requests per second", "seconds", "requests/s", {OverTime("requests", t.done_over_time)}, false, false, true});
   return out + "</div>\n";
 }
 
+// One axis varies: its curves. Both do: only the trade between throughput and latency is a plane.
 std::string SweepPlots(const ServingReport& report) {
-  const bool by_rate = std::all_of(report.points.begin(), report.points.end(), [](const Point& p) { return p.rate_per_s.has_value(); });
-  const std::string axis = by_rate ? "offered requests/s" : "requests at once";
-  Series ttft50{"p50", {}, false}, ttft99{"p99", {}, false}, itl50{"p50", {}, false}, itl99{"p99", {}, false};
-  Series tokens{"output tokens/s", {}, false}, trade{"", {}, false}, good{"good requests/s", {}, false}, all{"requests/s", {}, false};
+  std::set<double> rates, users;
+  for (const Point& p : report.points) {
+    rates.insert(p.rate_per_s.value_or(-1));
+    users.insert(static_cast<double>(p.concurrency));
+  }
+  Plot ttft{"Time to first token", "", "milliseconds", {{"p50", {}}, {"p99", {}}}, false, true};
+  Plot itl{"Between tokens", "", "milliseconds", {{"p50", {}}, {"p99", {}}}, false, true};
+  Plot tokens{"Output tokens per second", "", "tokens/s", {{"output tokens/s", {}}}, false, false, true};
+  Plot requests{"Requests per second", "", "requests/s", {{"all", {}}, {"good", {}}}, false, false, true};
+  Plot trade{"Throughput against time per token", "output tokens/s", "time per token p50, ms", {{"points", {}}}};
   for (const Point& p : report.points) {
     const Tally& t = p.result.tally;
-    const double x = by_rate ? *p.rate_per_s : static_cast<double>(p.concurrency);
-    ttft50.points.emplace_back(x, t.ttft.Percentile(50));
-    ttft99.points.emplace_back(x, t.ttft.Percentile(99));
-    itl50.points.emplace_back(x, t.itl.Percentile(50));
-    itl99.points.emplace_back(x, t.itl.Percentile(99));
-    tokens.points.emplace_back(x, p.PerSecond(t.output_tokens));
-    all.points.emplace_back(x, p.PerSecond(t.completed));
-    if (!t.slo().empty()) good.points.emplace_back(x, p.PerSecond(t.good));
-    trade.points.emplace_back(p.PerSecond(t.output_tokens), t.tpot.Percentile(50));
+    // A point without a rate (inf) has no place on an axis of rates.
+    const double x = rates.size() > 1 ? p.rate_per_s.value_or(std::nan("")) : static_cast<double>(p.concurrency);
+    ttft.series[0].points.emplace_back(x, t.ttft.Percentile(50));
+    ttft.series[1].points.emplace_back(x, t.ttft.Percentile(99));
+    itl.series[0].points.emplace_back(x, t.itl.Percentile(50));
+    itl.series[1].points.emplace_back(x, t.itl.Percentile(99));
+    tokens.series[0].points.emplace_back(x, p.PerSecond(t.output_tokens));
+    requests.series[0].points.emplace_back(x, p.PerSecond(t.completed));
+    if (!t.slo().empty()) requests.series[1].points.emplace_back(x, p.PerSecond(t.good));
+    trade.series[0].points.emplace_back(p.PerSecond(t.output_tokens), t.tpot.Percentile(50));
   }
-  std::vector<Series> rates{all};
-  if (!good.points.empty()) rates.push_back(good);
+  if (requests.series[1].points.empty()) requests.series.pop_back();
   std::string out = "<div class=\"plots\">\n";
-  out += ToSvg({"Time to first token", axis, "milliseconds", {ttft50, ttft99}, false, true});
-  out += ToSvg({"Between tokens", axis, "milliseconds", {itl50, itl99}, false, true});
-  out += ToSvg({"Output tokens per second", axis, "tokens/s", {tokens}});
-  out += ToSvg({"Requests per second", axis, "requests/s", rates});
-  out += ToSvg({"Throughput against time per token", "output tokens/s", "time per token p50, ms", {trade}});
-  return out + "</div>\n";
+  for (Plot* plot : {&ttft, &itl, &tokens, &requests}) {
+    plot->x_label = rates.size() > 1 ? "offered requests/s" : "requests at once";
+    if (rates.size() == 1 || users.size() == 1) out += ToSvg(*plot);
+  }
+  return out + ToSvg(trade) + "</div>\n";
 }
 
 std::string SummaryTable(const ServingReport& report) {

@@ -153,6 +153,7 @@ std::string ToSvg(const Plot& plot) {
     }
   }
   if (!any) return "";
+  if (plot.zero_y) y_low = std::min(y_low, 0.0);
   const Axis x(x_low, x_high, plot.log_x, kLeft, kWidth - kRight), y(y_low, y_high, plot.log_y, kHeight - kBottom, kTop);
   std::string out = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n", kWidth, kHeight,
                                 EscapeHtml(plot.title));

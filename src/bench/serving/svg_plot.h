@@ -20,6 +20,7 @@ struct Plot {
   std::vector<Series> series;
   bool log_x = false;   // points with x <= 0 are left out
   bool log_y = false;   // points with y <= 0 are left out
+  bool zero_y = false;  // the axis begins at 0: for rates, whose ratio the eye compares
 };
 
 // Values that are not finite are left out. "" when nothing is left to draw.

@@ -39,9 +39,10 @@ Result<TextMaker> TextMaker::WithEncoder(Encoder encoder) {
   std::string spaced;
   for (const std::string_view word : kWords) {
     spaced.assign(" ").append(word);
-    const auto ids = encoder(spaced);
+    // Behind a space, and at the beginning of a prompt.
+    const auto ids = encoder(spaced), first = encoder(word);
     if (!ids.ok()) return ids.status().Prefixed("tokenizer");
-    if (ids->size() == 1) maker.words_.push_back(word);
+    if (ids->size() == 1 && first.ok() && first->size() == 1) maker.words_.push_back(word);
   }
   if (maker.words_.size() < kFewestWords) {
     return Error(Code::kUnsupported,
