@@ -49,7 +49,7 @@ std::optional<LoadRun::Job> LoadRun::NextJob() {
              : options_.concurrency == 0 ? 0 : -1;
   const double starts_s = job.at_s < 0 ? Elapsed() : job.at_s;
   if (options_.duration > Duration::zero() && starts_s >= Seconds(options_.duration)) return std::nullopt;
-  job.plan = workload_.Get(next_index_++, options_.seed);
+  job.plan = workload_.Get(options_.first_index + next_index_++, options_.seed);
   return job;
 }
 

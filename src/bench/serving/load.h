@@ -28,6 +28,7 @@ struct LoadOptions {
   uint64_t conversations = 0;         // 0: until `duration`
   Duration duration{};                // 0: until `conversations`; no request starts after it
   uint64_t seed = 0;
+  uint64_t first_index = 0;           // of the workload
 
   bool open_loop() const { return rate_per_s || trace_scale; }
 };

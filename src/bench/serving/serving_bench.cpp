@@ -6,8 +6,12 @@
 #include <sys/resource.h>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 namespace baton::bench::serving {
@@ -116,6 +120,8 @@ class Session {
   std::optional<TextMaker> text_;
   std::optional<Workload> workload_;
   LoadRun* current_ = nullptr;
+  asio::cancellation_signal main_cancel_;  // of the looks and probes before the first run
+  uint64_t next_conversation_ = 0;
   bool interrupted_ = false;
   Status failure_;
   ServingReport report_;
@@ -127,7 +133,11 @@ void Session::WatchSignals() {
     if (interrupted_) std::_Exit(130);  // asked twice: the report is not wanted
     interrupted_ = true;
     Note("Stopping: the report tells what was done (again: at once)");
-    if (current_) current_->Stop();
+    if (current_) {
+      current_->Stop();
+    } else {
+      main_cancel_.emit(asio::cancellation_type::terminal);
+    }
     WatchSignals();
   });
 }
@@ -240,6 +250,7 @@ asio::awaitable<Status> Session::WarmUp() {
   load.concurrency = std::min<size_t>(options_.warmup_requests, kWarmupConcurrency);
   load.seed = DeriveSeed(options_.seed, kWarmupStream);
   const LoadResult warm = co_await RunLoad(load);
+  if (options_.workload.kind == DatasetKind::kShareGpt) next_conversation_ = options_.warmup_requests;
   if (warm.tally.completed > 0 || interrupted_) co_return Status::Ok();
   const ErrorRow& row = warm.tally.errors.front();
   co_return Error(Code::kUnavailable, "every warm-up request failed ({}): {}", FailureName(row.kind), row.first_message);
@@ -248,15 +259,24 @@ asio::awaitable<Status> Session::WarmUp() {
 asio::awaitable<void> Session::RunPoint(std::optional<double> rate, size_t concurrency) {
   Point point{.rate_per_s = rate, .concurrency = concurrency, .load = LoadOf(rate, concurrency)};
   point.load.seed = DeriveSeed(options_.seed, kPointStream + report_.points.size());
+  // A file has only so many conversations: each point takes the next ones. (Other datasets make
+  // new text from the seed, and a trace begins at its first request.)
+  point.load.first_index = next_conversation_;
   point.result = co_await RunLoad(point.load);
+  if (options_.workload.kind == DatasetKind::kShareGpt) next_conversation_ += point.load.conversations ? point.load.conversations : point.result.tally.sent;
   report_.points.push_back(std::move(point));
 }
 
 asio::awaitable<void> Session::Main() {
+  co_await asio::this_coro::throw_if_cancelled(false);
   failure_ = co_await FindModel();
   if (failure_.ok()) failure_ = co_await Calibrate();
-  if (!failure_.ok() || interrupted_) co_return;
-  auto workload = Workload::Make(options_.workload, *text_);
+  if (interrupted_) failure_ = Error(Code::kCancelled, "interrupted before the first request");
+  if (!failure_.ok()) co_return;
+  WorkloadOptions wanted = options_.workload;
+  wanted.wanted = options_.warmup_requests + options_.num_prompts.value_or(kDefaultPrompts) * options_.rates.size() *
+                                                 options_.concurrencies.size();
+  auto workload = Workload::Make(wanted, *text_);
   failure_ = workload.status();
   if (!failure_.ok()) co_return;
   workload_ = std::move(*workload);
@@ -337,13 +357,14 @@ Result<ServingReport> Session::Run() {
     signals_.add(SIGTERM);
     WatchSignals();
   }
-  asio::co_spawn(io_, Main(), [this](std::exception_ptr error) {
+  const auto at_end = [this](std::exception_ptr error) {
     client_->CloseIdle();
     boost::system::error_code ignored;
     signals_.cancel(ignored);
     signals_.clear(ignored);
     if (error) std::rethrow_exception(error);
-  });
+  };
+  asio::co_spawn(io_, Main(), asio::bind_cancellation_slot(main_cancel_.slot(), at_end));
   io_.run();
   if (!failure_.ok()) return failure_;
   report_.interrupted = interrupted_;

@@ -323,6 +323,28 @@ TEST(ServingBenchTest, TraceTimesKeepTheirOrder) {
   EXPECT_GE(report.points.at(0).seconds(), 0.07);  // never ahead of their time
 }
 
+TEST(ServingBenchTest, PointsOfASweepShareNoPrompt) {
+  const std::string path = testing::TempDir() + "baton_talk_" + std::to_string(::getpid());
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  for (int i = 0; i < 50; ++i) {
+    fmt::print(file, "{{\"conversations\":[{{\"from\":\"human\",\"value\":\"question {}\"}},{{\"from\":\"gpt\",\"value\":\"a b c\"}}]}}\n", i);
+  }
+  std::fclose(file);
+  for (const auto kind : {DatasetKind::kShareGpt, DatasetKind::kRandom, DatasetKind::kSharedPrefix}) {
+    ScriptedServer server;
+    ServingOptions options = OptionsFor(server, 12, 1);
+    options.concurrencies = {1, 2, 3};
+    options.warmup_requests = 4;
+    options.workload.kind = kind;
+    options.workload.path = path;
+    MustRun(options);
+    std::set<std::string> prompts;
+    for (const auto& body : server.bodies()) prompts.emplace(body.at("messages").at(0).at("content").as_string());
+    EXPECT_EQ(prompts.size(), 40u) << DatasetKindName(kind);
+  }
+  ::unlink(path.c_str());
+}
+
 TEST(ServingBenchTest, ConversationsCarryTheirHistory) {
   ScriptedServer server;
   ServingOptions options = OptionsFor(server, 2, 1);
@@ -388,6 +410,20 @@ TEST(ServingBenchTest, CtrlCEndsWithTheReportOfWhatWasDone) {
   EXPECT_EQ(t.cancelled, 3u);
   EXPECT_EQ(t.failed, 0u);
   EXPECT_EQ(ExitCodeOf(report), 5);
+}
+
+TEST(ServingBenchTest, CtrlCWhileTheServerIsLookedAtEndsAtOnce) {
+  http::test::RawListener silent;
+  ServingOptions options;
+  options.base_url = "http://127.0.0.1:" + std::to_string(silent.port());
+  std::thread user([&] {
+    http::test::RawSocket asked = silent.Accept();
+    asked.ReadUntil("\r\n\r\n");
+    ::kill(::getpid(), SIGINT);
+    asked.ReadToEnd();  // until the load generator gives up
+  });
+  EXPECT_EQ(RunServingBench(options, {}).status().code(), Code::kCancelled);
+  user.join();
 }
 
 TEST(ServingBenchTest, SweepHasPointsAndTheBestOnTop) {

@@ -66,34 +66,48 @@ ConversationPlan TraceConversation(const WorkloadOptions& o, const Trace& trace,
   return ConversationPlan{{std::move(turn)}};
 }
 
+// Fills `plan` with the turns that fit. Text that the tokenizer refuses ends it.
+void AddTurns(const WorkloadOptions& o, const TextMaker& text, const std::vector<Exchange>& exchanges, Rng& rng,
+              ConversationPlan* plan) {
+  for (const Exchange& exchange : exchanges) {
+    if (static_cast<int>(plan->turns.size()) == o.turns) return;
+    const auto question = text.Count(exchange.user), answer = text.Count(exchange.assistant);
+    if (!question.ok() || !answer.ok()) return;
+    if (o.max_input_tokens > 0 && *question > o.max_input_tokens) return;
+    TurnPlan turn;
+    turn.literal = exchange.user;
+    turn.output_tokens = Limit(o.output_given ? o.output.Draw(rng) : *answer, o.max_output_tokens);
+    plan->turns.push_back(std::move(turn));
+  }
+}
+
 Status LoadConversations(const WorkloadOptions& o, const TextMaker& text, std::vector<ConversationPlan>* out) {
-  const auto file = ReadWhole(o.path);
+  const auto file = MappedFile::Open(o.path);
   if (!file.ok()) return file.status();
-  const auto objects = SplitObjects(*file);
+  const auto bytes = file->bytes();
+  const auto objects = SplitObjects({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!objects.ok()) return objects.status().Prefixed(o.path);
   std::vector<size_t> order(objects->size());
   std::iota(order.begin(), order.end(), size_t{0});
   Rng rng(DeriveSeed(o.seed, kOrderStream));
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng.Below(i)]);
+  // Public files hold elements that are no conversation (half of a surrogate pair, say): they are
+  // passed over, and the first of them is told when nothing else is there.
+  Status first_bad;
   for (const size_t at : order) {
-    if (out->size() == kMaxConversations) break;
+    if (out->size() == (o.wanted ? o.wanted : kMaxConversations)) break;
     const auto exchanges = ParseConversation((*objects)[at]);
-    if (!exchanges.ok()) return exchanges.status().Prefixed(fmt::format("{}: element {}", o.path, at));
-    ConversationPlan plan;
-    for (const Exchange& exchange : *exchanges) {
-      if (static_cast<int>(plan.turns.size()) == o.turns) break;
-      const auto question = text.Count(exchange.user), answer = text.Count(exchange.assistant);
-      if (!question.ok() || !answer.ok()) continue;  // text that the tokenizer refuses
-      if (o.max_input_tokens > 0 && *question > o.max_input_tokens) break;
-      TurnPlan turn;
-      turn.literal = exchange.user;
-      turn.output_tokens = Limit(o.output_given ? o.output.Draw(rng) : *answer, o.max_output_tokens);
-      plan.turns.push_back(std::move(turn));
+    if (!exchanges.ok()) {
+      if (first_bad.ok()) first_bad = exchanges.status().Prefixed(fmt::format("{}: element {}", o.path, at));
+      continue;
     }
+    ConversationPlan plan;
+    AddTurns(o, text, *exchanges, rng, &plan);
     if (!plan.turns.empty()) out->push_back(std::move(plan));
   }
-  if (out->empty()) return Error(Code::kDataCorrupt, "{}: no conversation has a question and an answer of that length", o.path);
-  return Status::Ok();
+  if (!out->empty()) return Status::Ok();
+  if (!first_bad.ok()) return first_bad;
+  return Error(Code::kDataCorrupt, "{}: no conversation has a question and an answer of that length", o.path);
 }
 
 }  // namespace

@@ -48,7 +48,8 @@ struct WorkloadOptions {
   double length_scale = 1;       // of kMooncake: multiplies lengths and block size
   int max_input_tokens = 0;      // 0: no limit; longer prompts of files are cut (kMooncake) or left out
   int max_output_tokens = 0;     // 0: no limit
-  uint64_t seed = 0;             // of what all points of a sweep share: file order, prefixes
+  uint64_t seed = 0;             // of what all points of a sweep share: the order of a file
+  uint64_t wanted = 0;           // of kShareGpt: so many conversations are read, if there are; 0: 100,000
 };
 
 class Workload {

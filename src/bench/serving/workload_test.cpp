@@ -37,13 +37,14 @@ size_t CommonPrefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& text)
-      : path_(std::filesystem::temp_directory_path() / ("baton_serving_test_" + std::to_string(::getpid()))) {
+      : path_(std::filesystem::temp_directory_path() / ("baton_serving_test_" + std::to_string(::getpid()) + "_" + std::to_string(++count_))) {
     std::ofstream(path_) << text;
   }
   ~TemporaryFile() { std::filesystem::remove(path_); }
   std::string path() const { return path_; }
 
  private:
+  static inline int count_ = 0;
   std::filesystem::path path_;
 };
 
@@ -243,7 +244,7 @@ TEST(WorkloadTest, ShareGptTakesTurnsAndLengthsFromTheFile) {
       R"([{"conversations":[{"from":"human","value":"one two three"},{"from":"gpt","value":"a b c d"},
          {"from":"human","value":"again"},{"from":"gpt","value":"e f"}]},
          {"conversations":[{"from":"human","value":"far too long a question for the limit"},{"from":"gpt","value":"x"}]},
-         {"conversations":[]}])");
+         {"conversations":[]},{"no":"conversation"},{"conversations":[{"from":"human","value":"\ud83d"}]}])");
   const TextMaker maker = TextMaker::WithRate(1);
   WorkloadOptions options;
   options.kind = DatasetKind::kShareGpt;
@@ -258,6 +259,9 @@ TEST(WorkloadTest, ShareGptTakesTurnsAndLengthsFromTheFile) {
   EXPECT_EQ(TextOf(plan.turns[0], maker), "one two three");
   EXPECT_EQ(plan.turns[0].output_tokens, 4);
   EXPECT_EQ(plan.turns[1].output_tokens, 2);
+  const TemporaryFile nothing(R"([{"no":"conversation"}])");
+  options.path = nothing.path();
+  EXPECT_NE(Workload::Make(options, maker).status().message().find("element 0"), std::string::npos);
   options.path = "/nonexistent";
   EXPECT_EQ(Workload::Make(options, maker).status().code(), Code::kNotFound);
   options.path = "";
