@@ -262,6 +262,10 @@ asio::awaitable<void> Session::RunPoint(std::optional<double> rate, size_t concu
   // A file has only so many conversations: each point takes the next ones. (Other datasets make
   // new text from the seed, and a trace begins at its first request.)
   point.load.first_index = next_conversation_;
+  if (const size_t all = options_.rates.size() * options_.concurrencies.size(); all > 1) {
+    Note(fmt::format("Point {} of {}:{}{}", report_.points.size() + 1, all, rate ? fmt::format(" {:g} req/s", *rate) : "",
+                     concurrency ? fmt::format(" {} at once", concurrency) : ""));
+  }
   point.result = co_await RunLoad(point.load);
   if (options_.workload.kind == DatasetKind::kShareGpt) next_conversation_ += point.load.conversations ? point.load.conversations : point.result.tally.sent;
   report_.points.push_back(std::move(point));

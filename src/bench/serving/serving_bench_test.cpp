@@ -226,7 +226,7 @@ TEST(ServingBenchTest, EveryKindOfFailureHasItsRow) {
   server.Script({Act::kStatus, Act::kBreak, Act::kWrongJson, Act::kErrorEvent, Act::kNoTokens, Act::kNoDone, Act::kHang,
                  Act::kStatus, Act::kAnswer, Act::kNoUsage});
   ServingOptions options = OptionsFor(server, 10, 1);
-  options.request_timeout = 300ms;
+  options.request_timeout = 1500ms;
   const ServingReport report = MustRun(options);
   const Tally& t = report.points.at(0).result.tally;
   EXPECT_EQ(t.failed, 8u);
@@ -274,7 +274,7 @@ TEST(ServingBenchTest, OpenLoopDoesNotWaitForAnswers) {
   options.concurrencies = {0};
   options.rates = {400.0};
   options.arrival = ArrivalKind::kConstant;
-  options.request_timeout = 1500ms;
+  options.request_timeout = 2500ms;
   const ServingReport report = MustRun(options);
   const Tally& t = report.points.at(0).result.tally;
   EXPECT_EQ(t.sent, 12u);
