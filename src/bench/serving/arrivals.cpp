@@ -11,18 +11,24 @@ Result<ArrivalKind> ParseArrivalKind(std::string_view text) {
 
 std::string_view ArrivalKindName(ArrivalKind kind) {
   switch (kind) {
-    case ArrivalKind::kPoisson: return "poisson";
-    case ArrivalKind::kConstant: return "constant";
-    case ArrivalKind::kGamma: return "gamma";
+    case ArrivalKind::kPoisson:
+      return "poisson";
+    case ArrivalKind::kConstant:
+      return "constant";
+    case ArrivalKind::kGamma:
+      return "gamma";
   }
   return "?";
 }
 
 double Arrivals::Gap() {
   switch (kind_) {
-    case ArrivalKind::kPoisson: return rng_.Exponential() / rate_;
-    case ArrivalKind::kGamma: return rng_.Gamma(shape_) / (shape_ * rate_);
-    case ArrivalKind::kConstant: break;
+    case ArrivalKind::kPoisson:
+      return rng_.Exponential() / rate_;
+    case ArrivalKind::kGamma:
+      return rng_.Gamma(shape_) / (shape_ * rate_);
+    case ArrivalKind::kConstant:
+      break;
   }
   return 1 / rate_;
 }

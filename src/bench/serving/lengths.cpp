@@ -18,7 +18,9 @@ Result<double> ParseNumber(std::string_view text) {
   return value;
 }
 
-bool IsLength(double v) { return v >= 0 && v <= kMaxLength && v == std::floor(v); }
+bool IsLength(double v) {
+  return v >= 0 && v <= kMaxLength && v == std::floor(v);
+}
 
 }  // namespace
 
@@ -44,16 +46,20 @@ Status LengthDistribution::ReadBounds(const std::vector<double>& numbers, size_t
   if (numbers.size() == at) return Status::Ok();
   if (numbers.size() != at + 2) return Error(Code::kInvalidArgument, "takes LOW and HIGH together");
   if (!IsLength(numbers[at]) || !IsLength(numbers[at + 1]) || numbers[at] > numbers[at + 1]) {
-    return Error(Code::kInvalidArgument, "LOW and HIGH must be whole, in [0, {}], LOW <= HIGH", kMaxLength);
+    return Error(Code::kInvalidArgument, "LOW and HIGH must be whole, in [0, {}], LOW <= HIGH",
+                 kMaxLength);
   }
   low_ = static_cast<int>(numbers[at]);
   high_ = static_cast<int>(numbers[at + 1]);
   return Status::Ok();
 }
 
-Result<LengthDistribution> LengthDistribution::Make(std::string_view name, const std::vector<double>& n) {
+Result<LengthDistribution> LengthDistribution::Make(std::string_view name,
+                                                    const std::vector<double>& n) {
   LengthDistribution d;
-  const auto wrong = [&](std::string_view shape) { return Error(Code::kInvalidArgument, "expected {}", shape); };
+  const auto wrong = [&](std::string_view shape) {
+    return Error(Code::kInvalidArgument, "expected {}", shape);
+  };
   if (name == "fixed") {
     if (n.size() != 1 || !IsLength(n[0])) return wrong("fixed:TOKENS");
     return Fixed(static_cast<int>(n[0]));
@@ -80,11 +86,13 @@ Result<LengthDistribution> LengthDistribution::Make(std::string_view name, const
     if (Status s = d.ReadBounds(n, 1); !s.ok()) return s;
     auto table = std::make_shared<std::vector<double>>(static_cast<size_t>(d.high_ - d.low_) + 1);
     double sum = 0;
-    for (size_t i = 0; i < table->size(); ++i) (*table)[i] = sum += std::pow(static_cast<double>(i + 1), -n[0]);
+    for (size_t i = 0; i < table->size(); ++i)
+      (*table)[i] = sum += std::pow(static_cast<double>(i + 1), -n[0]);
     for (double& v : *table) v /= sum;
     d.zipf_ = std::move(table);
   } else {
-    return Error(Code::kInvalidArgument, "\"{}\" is not fixed, uniform, normal, lognormal or zipf", name);
+    return Error(Code::kInvalidArgument, "\"{}\" is not fixed, uniform, normal, lognormal or zipf",
+                 name);
   }
   return d;
 }
@@ -110,13 +118,18 @@ Result<LengthDistribution> LengthDistribution::Parse(std::string_view text) {
 
 int LengthDistribution::Draw(Rng& rng) const {
   const auto clamp = [this](double v) {
-    return static_cast<int>(std::clamp(std::round(v), static_cast<double>(low_), static_cast<double>(high_)));
+    return static_cast<int>(
+        std::clamp(std::round(v), static_cast<double>(low_), static_cast<double>(high_)));
   };
   switch (kind_) {
-    case Kind::kFixed: return low_;
-    case Kind::kUniform: return static_cast<int>(rng.Between(low_, high_));
-    case Kind::kNormal: return clamp(a_ + b_ * rng.Normal());
-    case Kind::kLogNormal: return clamp(std::exp(a_ + b_ * rng.Normal()));
+    case Kind::kFixed:
+      return low_;
+    case Kind::kUniform:
+      return static_cast<int>(rng.Between(low_, high_));
+    case Kind::kNormal:
+      return clamp(a_ + b_ * rng.Normal());
+    case Kind::kLogNormal:
+      return clamp(std::exp(a_ + b_ * rng.Normal()));
     case Kind::kZipf: {
       const auto at = std::upper_bound(zipf_->begin(), zipf_->end(), rng.Uniform());
       return std::min(low_ + static_cast<int>(at - zipf_->begin()), high_);

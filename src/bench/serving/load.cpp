@@ -1,12 +1,11 @@
 #include "bench/serving/load.h"
 
-#include <ctime>
-
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <ctime>
 
 namespace baton::bench::serving {
 namespace {
@@ -26,8 +25,9 @@ Duration FromSeconds(double s) {
 
 }  // namespace
 
-LoadRun::LoadRun(asio::io_context& io, RequestCaller& caller, const Workload& workload, const TextMaker& text,
-                 const BodyOptions& body, const LoadOptions& options, const Slo& slo)
+LoadRun::LoadRun(asio::io_context& io, RequestCaller& caller, const Workload& workload,
+                 const TextMaker& text, const BodyOptions& body, const LoadOptions& options,
+                 const Slo& slo)
     : io_(io),
       caller_(caller),
       workload_(workload),
@@ -37,23 +37,28 @@ LoadRun::LoadRun(asio::io_context& io, RequestCaller& caller, const Workload& wo
       result_{.tally = Tally(slo)},
       all_done_(io) {
   if (options_.rate_per_s) {
-    arrivals_.emplace(options_.arrival, *options_.rate_per_s, options_.burstiness, DeriveSeed(options_.seed, 0x4152));
+    arrivals_.emplace(options_.arrival, *options_.rate_per_s, options_.burstiness,
+                      DeriveSeed(options_.seed, 0x4152));
   }
 }
 
 std::optional<LoadRun::Job> LoadRun::NextJob() {
-  if (stopping_ || (options_.conversations && next_index_ == options_.conversations)) return std::nullopt;
+  if (stopping_ || (options_.conversations && next_index_ == options_.conversations))
+    return std::nullopt;
   Job job;
-  job.at_s = options_.trace_scale ? workload_.TimeOf(next_index_) * *options_.trace_scale
-             : arrivals_          ? arrivals_->Next()
-             : options_.concurrency == 0 ? 0 : -1;
+  job.at_s = options_.trace_scale        ? workload_.TimeOf(next_index_) * *options_.trace_scale
+             : arrivals_                 ? arrivals_->Next()
+             : options_.concurrency == 0 ? 0
+                                         : -1;
   const double starts_s = job.at_s < 0 ? Elapsed() : job.at_s;
-  if (options_.duration > Duration::zero() && starts_s >= Seconds(options_.duration)) return std::nullopt;
+  if (options_.duration > Duration::zero() && starts_s >= Seconds(options_.duration))
+    return std::nullopt;
   job.plan = workload_.Get(options_.first_index + next_index_++, options_.seed);
   return job;
 }
 
-Result<std::string> LoadRun::BodyOf(const std::vector<Message>& messages, const TurnPlan& turn) const {
+Result<std::string> LoadRun::BodyOf(const std::vector<Message>& messages,
+                                    const TurnPlan& turn) const {
   return MakeBody(body_, messages, turn.output_tokens, text_.encoder());
 }
 
@@ -77,7 +82,8 @@ asio::awaitable<void> LoadRun::Converse(Job job) {
     state.record.intended_s = i == 0 && job.at_s >= 0 ? job.at_s : Elapsed();
     co_await caller_.Call(std::move(*body), &state);
     if (state.record.failure != Failure::kNone) co_return;
-    if (state.keep_answer) messages.emplace_back(Message{.from_user = false, .text = std::move(state.answer)});
+    if (state.keep_answer)
+      messages.emplace_back(Message{.from_user = false, .text = std::move(state.answer)});
   }
 }
 
@@ -116,11 +122,12 @@ void LoadRun::Spawn(asio::awaitable<void> task, bool counted) {
     co_await std::move(inner);
   };
   asio::co_spawn(io_, quiet(std::move(task)),
-                 asio::bind_cancellation_slot(signal->slot(), [this, signal, counted](std::exception_ptr error) {
-                   if (error) std::rethrow_exception(error);
-                   signals_.erase(signal);
-                   if (counted && --running_ == 0) all_done_.cancel();
-                 }));
+                 asio::bind_cancellation_slot(signal->slot(),
+                                              [this, signal, counted](std::exception_ptr error) {
+                                                if (error) std::rethrow_exception(error);
+                                                signals_.erase(signal);
+                                                if (counted && --running_ == 0) all_done_.cancel();
+                                              }));
 }
 
 asio::awaitable<void> LoadRun::Run() {

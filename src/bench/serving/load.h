@@ -6,12 +6,11 @@
 // follow at once.
 #pragma once
 
-#include <list>
-#include <optional>
-
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <list>
+#include <optional>
 
 #include "bench/serving/arrivals.h"
 #include "bench/serving/request_call.h"
@@ -20,7 +19,7 @@
 namespace baton::bench::serving {
 
 struct LoadOptions {
-  std::optional<double> rate_per_s;   // open loop; absent: closed, or all at once without a cap
+  std::optional<double> rate_per_s;  // open loop; absent: closed, or all at once without a cap
   ArrivalKind arrival = ArrivalKind::kPoisson;
   double burstiness = 1;
   std::optional<double> trace_scale;  // open loop at the workload's own times, multiplied by this
@@ -28,24 +27,25 @@ struct LoadOptions {
   uint64_t conversations = 0;         // 0: until `duration`
   Duration duration{};                // 0: until `conversations`; no request starts after it
   uint64_t seed = 0;
-  uint64_t first_index = 0;           // of the workload
+  uint64_t first_index = 0;  // of the workload
 
   bool open_loop() const { return rate_per_s || trace_scale; }
 };
 
 struct LoadResult {
   Tally tally;
-  double wall_s = 0;       // from the start to the end of the last request
-  double cpu_s = 0;        // of this process in that time
-  Samples loop_lag_ms;     // how late a timer of 20 ms fired: the load generator's own delay
+  double wall_s = 0;    // from the start to the end of the last request
+  double cpu_s = 0;     // of this process in that time
+  Samples loop_lag_ms;  // how late a timer of 20 ms fired: the load generator's own delay
   bool interrupted = false;
 };
 
 class LoadRun {
  public:
   // All references outlive the run.
-  LoadRun(asio::io_context& io, RequestCaller& caller, const Workload& workload, const TextMaker& text,
-          const BodyOptions& body, const LoadOptions& options, const Slo& slo);
+  LoadRun(asio::io_context& io, RequestCaller& caller, const Workload& workload,
+          const TextMaker& text, const BodyOptions& body, const LoadOptions& options,
+          const Slo& slo);
 
   // Until the last request has ended or Stop took effect. Once per object.
   asio::awaitable<void> Run();

@@ -15,15 +15,24 @@ double PerToken(double from_s, double to_s, uint32_t tokens) {
 
 std::string_view FailureName(Failure failure) {
   switch (failure) {
-    case Failure::kNone: return "none";
-    case Failure::kConnect: return "connect";
-    case Failure::kStatus: return "status";
-    case Failure::kTimeout: return "timeout";
-    case Failure::kBroken: return "broken_stream";
-    case Failure::kWrongJson: return "wrong_json";
-    case Failure::kServerError: return "server_error";
-    case Failure::kEmpty: return "no_tokens";
-    case Failure::kCancelled: return "cancelled";
+    case Failure::kNone:
+      return "none";
+    case Failure::kConnect:
+      return "connect";
+    case Failure::kStatus:
+      return "status";
+    case Failure::kTimeout:
+      return "timeout";
+    case Failure::kBroken:
+      return "broken_stream";
+    case Failure::kWrongJson:
+      return "wrong_json";
+    case Failure::kServerError:
+      return "server_error";
+    case Failure::kEmpty:
+      return "no_tokens";
+    case Failure::kCancelled:
+      return "cancelled";
   }
   return "?";
 }
@@ -54,7 +63,8 @@ void Tally::AddError(const RequestRecord& record) {
     ++row.count;
     return;
   }
-  if (errors.size() < kMaxErrorRows) errors.push_back({record.failure, record.http_status, 1, record.message});
+  if (errors.size() < kMaxErrorRows)
+    errors.push_back({record.failure, record.http_status, 1, record.message});
 }
 
 void Tally::AddDot(const Dot& dot) {
@@ -86,7 +96,8 @@ void Tally::OnDone(const RequestRecord& r, std::span<const float> gaps_ms) {
   output_tokens += r.output_tokens;
   by_usage += r.counted_by_usage;
   with_prompt_tokens += r.has_prompt_tokens;
-  RequestLatency latency{(r.first_s - r.intended_s) * 1e3, PerToken(r.first_s, r.end_s, r.output_tokens),
+  RequestLatency latency{(r.first_s - r.intended_s) * 1e3,
+                         PerToken(r.first_s, r.end_s, r.output_tokens),
                          (r.end_s - r.intended_s) * 1e3, 0};
   for (const float gap : gaps_ms) {
     itl.Add(gap);
@@ -99,8 +110,8 @@ void Tally::OnDone(const RequestRecord& r, std::span<const float> gaps_ms) {
   if (r.output_tokens > 1) tpot.Add(latency.tpot_ms);
   good += Meets(slo_, latency);
   done_over_time.Add(r.end_s, 1);
-  AddDot({static_cast<float>(r.intended_s), static_cast<float>(latency.ttft_ms), static_cast<float>(latency.e2e_ms),
-          static_cast<float>(latency.tpot_ms)});
+  AddDot({static_cast<float>(r.intended_s), static_cast<float>(latency.ttft_ms),
+          static_cast<float>(latency.e2e_ms), static_cast<float>(latency.tpot_ms)});
 }
 
 }  // namespace baton::bench::serving

@@ -6,7 +6,9 @@ namespace {
 json::array ErrorsToJson(const Tally& tally) {
   json::array rows;
   for (const ErrorRow& row : tally.errors) {
-    json::object o{{"kind", FailureName(row.kind)}, {"count", row.count}, {"first_message", row.first_message}};
+    json::object o{{"kind", FailureName(row.kind)},
+                   {"count", row.count},
+                   {"first_message", row.first_message}};
     if (row.http_status) o["status"] = row.http_status;
     rows.push_back(std::move(o));
   }
@@ -15,7 +17,9 @@ json::array ErrorsToJson(const Tally& tally) {
 
 json::object ToolToJson(const Point& point) {
   const LoadResult& r = point.result;
-  const auto per_piece = [&](double v) { return r.tally.chunks ? v / static_cast<double>(r.tally.chunks) : 0; };
+  const auto per_piece = [&](double v) {
+    return r.tally.chunks ? v / static_cast<double>(r.tally.chunks) : 0;
+  };
   return {{"cpu_us_per_token", per_piece(r.cpu_s * 1e6)},
           {"cpu_share", r.wall_s > 0 ? r.cpu_s / r.wall_s : 0},
           {"loop_lag_ms", ToJson(r.loop_lag_ms)},
@@ -53,9 +57,9 @@ json::object ConfigToJson(const ServingOptions& o) {
 }  // namespace
 
 json::object ToJson(const Samples& s) {
-  return {{"count", s.count()},          {"mean", s.mean()},           {"sd", s.deviation()},
-          {"min", s.min()},              {"p50", s.Percentile(50)},    {"p90", s.Percentile(90)},
-          {"p95", s.Percentile(95)},     {"p99", s.Percentile(99)},    {"max", s.max()}};
+  return {{"count", s.count()},      {"mean", s.mean()},        {"sd", s.deviation()},
+          {"min", s.min()},          {"p50", s.Percentile(50)}, {"p90", s.Percentile(90)},
+          {"p95", s.Percentile(95)}, {"p99", s.Percentile(99)}, {"max", s.max()}};
 }
 
 json::object PointToJson(const Point& point) {
@@ -81,10 +85,15 @@ json::object PointToJson(const Point& point) {
   o["request_rate"] = point.rate_per_s ? json::value(*point.rate_per_s) : json::value(nullptr);
   o["max_concurrency"] = point.concurrency ? json::value(point.concurrency) : json::value(nullptr);
   o["open_loop"] = point.load.open_loop();
-  o["concurrency"] = json::object{{"mean", point.seconds() > 0 ? t.busy_s / point.seconds() : 0}, {"max", t.max_in_flight}};
-  o["token_count_source"] = t.by_usage == t.completed ? "usage" : t.by_usage == 0 ? "chunks" : "mixed";
+  o["concurrency"] = json::object{{"mean", point.seconds() > 0 ? t.busy_s / point.seconds() : 0},
+                                  {"max", t.max_in_flight}};
+  o["token_count_source"] = t.by_usage == t.completed ? "usage"
+                            : t.by_usage == 0         ? "chunks"
+                                                      : "mixed";
   if (!t.slo().empty()) {
-    o["goodput"] = json::object{{"slo", t.slo().ToString()}, {"good", t.good}, {"share", point.Attainment()},
+    o["goodput"] = json::object{{"slo", t.slo().ToString()},
+                                {"good", t.good},
+                                {"share", point.Attainment()},
                                 {"req_s", point.PerSecond(t.good)}};
   }
   o["errors"] = ErrorsToJson(t);

@@ -23,7 +23,8 @@ void RequestCaller::FailBy(CallState* state, const Status& status, Failure other
   Fail(state, kind, status.message());
 }
 
-void RequestCaller::TakeOutput(const EventFacts& facts, TimePoint now, CallState* state, Progress* progress) {
+void RequestCaller::TakeOutput(const EventFacts& facts, TimePoint now, CallState* state,
+                               Progress* progress) {
   RequestRecord& record = state->record;
   // A server that counts as it goes (SGLang's meta_info, continuous usage) says how many tokens
   // this piece holds; else a piece is one.
@@ -43,7 +44,8 @@ void RequestCaller::TakeOutput(const EventFacts& facts, TimePoint now, CallState
   tally_->tokens_over_time.Add(record.end_s, tokens);
 }
 
-bool RequestCaller::TakeEvent(std::string_view payload, TimePoint now, CallState* state, Progress* progress) {
+bool RequestCaller::TakeEvent(std::string_view payload, TimePoint now, CallState* state,
+                              Progress* progress) {
   if (payload == "[DONE]") {
     progress->ended = true;
     return true;
@@ -64,7 +66,8 @@ bool RequestCaller::TakeEvent(std::string_view payload, TimePoint now, CallState
     state->record.prompt_tokens = static_cast<uint32_t>(*facts->prompt_tokens);
     state->record.has_prompt_tokens = true;
   }
-  if (facts->cached_tokens) state->record.cached_tokens = static_cast<uint32_t>(*facts->cached_tokens);
+  if (facts->cached_tokens)
+    state->record.cached_tokens = static_cast<uint32_t>(*facts->cached_tokens);
   if (state->keep_answer && !facts->text.empty()) {
     if (facts->text_is_whole) state->answer.clear();
     state->answer += facts->text;
@@ -75,13 +78,16 @@ bool RequestCaller::TakeEvent(std::string_view payload, TimePoint now, CallState
 void RequestCaller::Finish(CallState* state, const Progress& progress) {
   RequestRecord& record = state->record;
   record.counted_by_usage = progress.output_tokens.has_value();
-  record.output_tokens = static_cast<uint32_t>(progress.output_tokens.value_or(progress.tokens_seen));
-  if (record.output_tokens == 0) return Fail(state, Failure::kEmpty, "the answer ended without a token");
+  record.output_tokens =
+      static_cast<uint32_t>(progress.output_tokens.value_or(progress.tokens_seen));
+  if (record.output_tokens == 0)
+    return Fail(state, Failure::kEmpty, "the answer ended without a token");
   // Tokens without text (special ones): the end is the first that was seen of them.
   if (record.chunks == 0) record.first_s = record.end_s;
 }
 
-asio::awaitable<void> RequestCaller::ReadStream(http::ClientStream& stream, TimePoint deadline, CallState* state) {
+asio::awaitable<void> RequestCaller::ReadStream(http::ClientStream& stream, TimePoint deadline,
+                                                CallState* state) {
   http::SseParser parser;
   Progress progress;
   while (true) {
@@ -101,7 +107,8 @@ asio::awaitable<void> RequestCaller::ReadStream(http::ClientStream& stream, Time
   Finish(state, progress);
 }
 
-asio::awaitable<void> RequestCaller::ReadWhole(http::ClientStream& stream, TimePoint deadline, CallState* state) {
+asio::awaitable<void> RequestCaller::ReadWhole(http::ClientStream& stream, TimePoint deadline,
+                                               CallState* state) {
   const auto body = co_await stream.ReadAll(deadline, kMaxBody);
   if (!body.ok()) co_return FailBy(state, body.status(), Failure::kBroken);
   const TimePoint now = Now();
@@ -125,8 +132,10 @@ asio::awaitable<void> RequestCaller::Exchange(std::string body, CallState* state
     co_return co_await ReadWhole(stream, deadline, state);
   }
   state->record.http_status = stream.status();
-  const auto error = co_await stream.ReadAll(std::min(deadline, Now() + kErrorBodyPatience), kMaxErrorBody);
-  Fail(state, Failure::kStatus, fmt::format("HTTP {}: {}", stream.status(), error.ok() ? ErrorText(*error) : ""));
+  const auto error =
+      co_await stream.ReadAll(std::min(deadline, Now() + kErrorBodyPatience), kMaxErrorBody);
+  Fail(state, Failure::kStatus,
+       fmt::format("HTTP {}: {}", stream.status(), error.ok() ? ErrorText(*error) : ""));
 }
 
 asio::awaitable<void> RequestCaller::Call(std::string body, CallState* state) {

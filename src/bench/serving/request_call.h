@@ -4,11 +4,10 @@
 // settings are); each Call is a coroutine of its own. Each call ends by its deadline.
 #pragma once
 
+#include <boost/asio/awaitable.hpp>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <boost/asio/awaitable.hpp>
 
 #include "bench/serving/record.h"
 #include "bench/serving/wire.h"
@@ -30,7 +29,7 @@ struct Target {
 struct CallState {
   RequestRecord record;
   std::vector<float> gaps_ms;
-  std::string answer;        // filled when keep_answer
+  std::string answer;  // filled when keep_answer
   bool keep_answer = false;
 };
 
@@ -58,7 +57,8 @@ class RequestCaller {
   };
 
   asio::awaitable<void> Exchange(std::string body, CallState* state);
-  asio::awaitable<void> ReadStream(http::ClientStream& stream, TimePoint deadline, CallState* state);
+  asio::awaitable<void> ReadStream(http::ClientStream& stream, TimePoint deadline,
+                                   CallState* state);
   asio::awaitable<void> ReadWhole(http::ClientStream& stream, TimePoint deadline, CallState* state);
   // False: the call has failed.
   bool TakeEvent(std::string_view payload, TimePoint now, CallState* state, Progress* progress);

@@ -38,7 +38,8 @@ class Rng {
   }
   // Mean 1.
   double Exponential() { return -std::log1p(-Uniform()); }
-  // Mean 0, deviation 1 (Box-Muller; the second value is dropped, so draws stay independent of history).
+  // Mean 0, deviation 1 (Box-Muller; the second value is dropped, so draws stay independent of
+  // history).
   double Normal() {
     const double radius = std::sqrt(2 * Exponential());
     return radius * std::cos(2 * std::numbers::pi * Uniform());

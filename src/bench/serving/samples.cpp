@@ -10,7 +10,8 @@ size_t Samples::BucketOf(double value) {
   int exponent = 0;
   const double mantissa = std::frexp(value, &exponent);  // in [0.5, 1)
   exponent = std::clamp(exponent, kMinExponent, kMaxExponent);
-  const auto sub = static_cast<size_t>(std::clamp((mantissa - 0.5) * 2 * kSubBuckets, 0.0, kSubBuckets - 1.0));
+  const auto sub =
+      static_cast<size_t>(std::clamp((mantissa - 0.5) * 2 * kSubBuckets, 0.0, kSubBuckets - 1.0));
   return 1 + static_cast<size_t>(exponent - kMinExponent) * kSubBuckets + sub;
 }
 
@@ -41,7 +42,9 @@ void Samples::Add(double value) {
   values_ = {};
 }
 
-double Samples::deviation() const { return count_ ? std::sqrt(squares_ / static_cast<double>(count_)) : 0; }
+double Samples::deviation() const {
+  return count_ ? std::sqrt(squares_ / static_cast<double>(count_)) : 0;
+}
 
 double Samples::AtRank(uint64_t rank) const {
   uint64_t seen = 0;

@@ -1,8 +1,5 @@
 #include "bench/serving/serving_bench.h"
 
-#include <csignal>
-#include <ctime>
-
 #include <sys/resource.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -13,6 +10,8 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+#include <ctime>
 
 namespace baton::bench::serving {
 namespace {
@@ -21,7 +20,8 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr auto kProgressEvery = 500ms;
 constexpr auto kLookPatience = 30s;  // for /v1/models
 constexpr uint64_t kDefaultPrompts = 1000;
-constexpr uint64_t kWarmupStream = 0x5741, kPointStream = 0x504F, kCalibrationStream = 0x4341;  // of DeriveSeed
+constexpr uint64_t kWarmupStream = 0x5741, kPointStream = 0x504F,
+                   kCalibrationStream = 0x4341;  // of DeriveSeed
 constexpr size_t kWarmupConcurrency = 16;
 constexpr double kLagWarningMs = 10, kCpuWarning = 0.9;
 
@@ -56,17 +56,23 @@ Status Validate(const ServingOptions& o) {
   }
   if (!(o.burstiness > 0)) return bad("--burstiness must be above 0");
   if (o.trace_times && !(o.trace_scale >= 0)) return bad("the time scale must not be negative");
-  if (o.trace_times && o.rates.front()) return bad("a request rate and the trace's own times exclude each other");
+  if (o.trace_times && o.rates.front())
+    return bad("a request rate and the trace's own times exclude each other");
   if (o.workload.turns < 1) return bad("--turns must be at least 1");
   const WorkloadOptions& w = o.workload;
-  if (w.prefix_groups < 1 || w.prompts_per_group < 1 || w.prefix_tokens < 0) return bad("--gsp-*: counts must be at least 1");
-  if (w.block_tokens < 1 || !(w.length_scale > 0)) return bad("block size and length scale must be above 0");
+  if (w.prefix_groups < 1 || w.prompts_per_group < 1 || w.prefix_tokens < 0)
+    return bad("--gsp-*: counts must be at least 1");
+  if (w.block_tokens < 1 || !(w.length_scale > 0))
+    return bad("block size and length scale must be above 0");
   if (o.num_prompts && *o.num_prompts == 0) return bad("--num-prompts must be at least 1");
   const bool has_end = o.num_prompts || o.duration > Duration::zero();
-  if (has_end && !o.num_prompts && !o.rates.front() && !o.trace_times && o.concurrencies.front() == 0) {
-    return bad("--duration needs --request-rate or --max-concurrency, else everything is sent at once");
+  if (has_end && !o.num_prompts && !o.rates.front() && !o.trace_times &&
+      o.concurrencies.front() == 0) {
+    return bad(
+        "--duration needs --request-rate or --max-concurrency, else everything is sent at once");
   }
-  if (!(o.slo_attainment > 0 && o.slo_attainment <= 1)) return bad("--slo-attainment must be in (0, 1]");
+  if (!(o.slo_attainment > 0 && o.slo_attainment <= 1))
+    return bad("--slo-attainment must be in (0, 1]");
   return Status::Ok();
 }
 
@@ -77,7 +83,8 @@ Status RaiseDescriptorLimit(size_t wanted) {
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
   if (limit.rlim_max != RLIM_INFINITY && wanted + 64 > limit.rlim_max) {
-    return Error(Code::kInvalidArgument, "{} connections need a higher limit of open files than {} (ulimit -Hn)", wanted,
+    return Error(Code::kInvalidArgument,
+                 "{} connections need a higher limit of open files than {} (ulimit -Hn)", wanted,
                  limit.rlim_max);
   }
   return Status::Ok();
@@ -156,12 +163,14 @@ asio::awaitable<Status> Session::FindModel() {
   http::ClientRequest request;
   request.target = prefix_ + "/v1/models";
   request.headers = target_.headers;
-  const auto response = co_await client_->Fetch(target_.origin, std::move(request), Now() + kLookPatience);
+  const auto response =
+      co_await client_->Fetch(target_.origin, std::move(request), Now() + kLookPatience);
   if (!response.ok()) co_return Error(Code::kUnavailable, "{}", response.status().message());
   const auto parsed = json::Parse(response->body);
   if (response->status == 200 && parsed.ok() && parsed->is_object()) {
     const json::value* data = json::Find(parsed->get_object(), "data");
-    if (data && data->is_array() && !data->get_array().empty() && data->get_array()[0].is_object()) {
+    if (data && data->is_array() && !data->get_array().empty() &&
+        data->get_array()[0].is_object()) {
       const json::value* id = json::Find(data->get_array()[0].get_object(), "id");
       if (id && id->is_string()) {
         body_.model = id->get_string();
@@ -169,15 +178,16 @@ asio::awaitable<Status> Session::FindModel() {
       }
     }
   }
-  co_return Error(Code::kUnavailable, "{}{}/v1/models names no model (HTTP {}: {}); give --model", target_.origin.ToString(),
-                  prefix_, response->status, ErrorText(response->body));
+  co_return Error(Code::kUnavailable, "{}{}/v1/models names no model (HTTP {}: {}); give --model",
+                  target_.origin.ToString(), prefix_, response->status, ErrorText(response->body));
 }
 
 // Prompt tokens that the server counts for a prompt of so many words, or nullopt.
 asio::awaitable<std::optional<int>> Session::ProbePromptTokens(int words) {
   BodyOptions body = body_;
   body.stream = false;
-  const std::vector<Message> prompt(1, Message{true, CalibrationText(DeriveSeed(options_.seed, kCalibrationStream), words)});
+  const std::vector<Message> prompt(
+      1, Message{true, CalibrationText(DeriveSeed(options_.seed, kCalibrationStream), words)});
   auto bytes = MakeBody(body, prompt, 1, Encoder());
   if (!bytes.ok()) co_return std::nullopt;
   http::ClientRequest request;
@@ -185,7 +195,8 @@ asio::awaitable<std::optional<int>> Session::ProbePromptTokens(int words) {
   request.target = target_.path;
   request.headers = target_.headers;
   request.body = std::move(*bytes);
-  const auto response = co_await client_->Fetch(target_.origin, std::move(request), Now() + options_.request_timeout);
+  const auto response =
+      co_await client_->Fetch(target_.origin, std::move(request), Now() + options_.request_timeout);
   if (!response.ok() || response->status != 200) co_return std::nullopt;
   EventReader reader(body_.api);
   const auto facts = reader.Read(response->body);
@@ -207,11 +218,13 @@ asio::awaitable<Status> Session::Calibrate() {
   if (few && many && *many > *few) {
     const double rate = static_cast<double>(*many - *few) / (kMany - kFew);
     text_ = TextMaker::WithRate(rate);
-    report_.lengths_by = fmt::format("calibrated: {:.3f} tokens a word by the server's usage", rate);
+    report_.lengths_by =
+        fmt::format("calibrated: {:.3f} tokens a word by the server's usage", rate);
   } else {
     text_ = TextMaker::WithRate(1);
     report_.lengths_by = "words: no tokenizer, and the server counts no prompt tokens";
-    report_.warnings.push_back("Input lengths are words, not tokens: give --model-path or --tokenizer.");
+    report_.warnings.push_back(
+        "Input lengths are words, not tokens: give --model-path or --tokenizer.");
   }
   co_return Status::Ok();
 }
@@ -228,7 +241,8 @@ LoadOptions Session::LoadOf(std::optional<double> rate, size_t concurrency) cons
     load.conversations = *options_.num_prompts;
   } else if (options_.duration == Duration::zero()) {
     load.conversations = workload_->size() ? workload_->size() : kDefaultPrompts;
-    if (options_.workload.kind == DatasetKind::kShareGpt) load.conversations = std::min(load.conversations, kDefaultPrompts);
+    if (options_.workload.kind == DatasetKind::kShareGpt)
+      load.conversations = std::min(load.conversations, kDefaultPrompts);
   }
   return load;
 }
@@ -250,10 +264,12 @@ asio::awaitable<Status> Session::WarmUp() {
   load.concurrency = std::min<size_t>(options_.warmup_requests, kWarmupConcurrency);
   load.seed = DeriveSeed(options_.seed, kWarmupStream);
   const LoadResult warm = co_await RunLoad(load);
-  if (options_.workload.kind == DatasetKind::kShareGpt) next_conversation_ = options_.warmup_requests;
+  if (options_.workload.kind == DatasetKind::kShareGpt)
+    next_conversation_ = options_.warmup_requests;
   if (warm.tally.completed > 0 || interrupted_) co_return Status::Ok();
   const ErrorRow& row = warm.tally.errors.front();
-  co_return Error(Code::kUnavailable, "every warm-up request failed ({}): {}", FailureName(row.kind), row.first_message);
+  co_return Error(Code::kUnavailable, "every warm-up request failed ({}): {}",
+                  FailureName(row.kind), row.first_message);
 }
 
 asio::awaitable<void> Session::RunPoint(std::optional<double> rate, size_t concurrency) {
@@ -263,11 +279,14 @@ asio::awaitable<void> Session::RunPoint(std::optional<double> rate, size_t concu
   // new text from the seed, and a trace begins at its first request.)
   point.load.first_index = next_conversation_;
   if (const size_t all = options_.rates.size() * options_.concurrencies.size(); all > 1) {
-    Note(fmt::format("Point {} of {}:{}{}", report_.points.size() + 1, all, rate ? fmt::format(" {:g} req/s", *rate) : "",
+    Note(fmt::format("Point {} of {}:{}{}", report_.points.size() + 1, all,
+                     rate ? fmt::format(" {:g} req/s", *rate) : "",
                      concurrency ? fmt::format(" {} at once", concurrency) : ""));
   }
   point.result = co_await RunLoad(point.load);
-  if (options_.workload.kind == DatasetKind::kShareGpt) next_conversation_ += point.load.conversations ? point.load.conversations : point.result.tally.sent;
+  if (options_.workload.kind == DatasetKind::kShareGpt)
+    next_conversation_ +=
+        point.load.conversations ? point.load.conversations : point.result.tally.sent;
   report_.points.push_back(std::move(point));
 }
 
@@ -278,7 +297,8 @@ asio::awaitable<void> Session::Main() {
   if (interrupted_) failure_ = Error(Code::kCancelled, "interrupted before the first request");
   if (!failure_.ok()) co_return;
   WorkloadOptions wanted = options_.workload;
-  wanted.wanted = options_.warmup_requests + options_.num_prompts.value_or(kDefaultPrompts) * options_.rates.size() *
+  wanted.wanted = options_.warmup_requests + options_.num_prompts.value_or(kDefaultPrompts) *
+                                                 options_.rates.size() *
                                                  options_.concurrencies.size();
   auto workload = Workload::Make(wanted, *text_);
   failure_ = workload.status();
@@ -289,7 +309,8 @@ asio::awaitable<void> Session::Main() {
     co_return;
   }
   report_.model = body_.model;
-  Note(fmt::format("{} {}{}, lengths by {}", ApiName(body_.api), target_.origin.ToString(), target_.path, report_.lengths_by));
+  Note(fmt::format("{} {}{}, lengths by {}", ApiName(body_.api), target_.origin.ToString(),
+                   target_.path, report_.lengths_by));
   failure_ = co_await WarmUp();
   if (!failure_.ok()) co_return;
   for (const auto& rate : options_.rates) {
@@ -302,7 +323,8 @@ asio::awaitable<void> Session::Main() {
 void Session::ChooseBest() {
   const auto key = [this](const Point& p) {
     const bool meets = p.Attainment() >= options_.slo_attainment;
-    return std::pair(meets, p.PerSecond(options_.slo.empty() ? p.result.tally.completed : p.result.tally.good));
+    return std::pair(
+        meets, p.PerSecond(options_.slo.empty() ? p.result.tally.completed : p.result.tally.good));
   };
   for (size_t i = 1; i < report_.points.size(); ++i) {
     if (key(report_.points[i]) > key(report_.points[report_.best])) report_.best = i;
@@ -314,24 +336,30 @@ void Session::ChooseBest() {
 void Session::AddWarnings() {
   for (const Point& p : report_.points) {
     const LoadResult& r = p.result;
-    const std::string name = report_.points.size() == 1 ? "" : fmt::format("Point {}: ", &p - report_.points.data() + 1);
+    const std::string name =
+        report_.points.size() == 1 ? "" : fmt::format("Point {}: ", &p - report_.points.data() + 1);
     if (const double lag = r.loop_lag_ms.Percentile(99); lag > kLagWarningMs) {
-      report_.warnings.push_back(fmt::format(
-          "{}The load generator ran late (p99 {:.1f} ms): latencies include its own delay. Give it a free core.", name, lag));
+      report_.warnings.push_back(
+          fmt::format("{}The load generator ran late (p99 {:.1f} ms): latencies include its own "
+                      "delay. Give it a free core.",
+                      name, lag));
     }
     if (r.wall_s > 0 && r.cpu_s / r.wall_s > kCpuWarning) {
-      report_.warnings.push_back(fmt::format("{}The load generator used {:.0f} % of a core: it may be the bottleneck.", name,
-                                             100 * r.cpu_s / r.wall_s));
+      report_.warnings.push_back(
+          fmt::format("{}The load generator used {:.0f} % of a core: it may be the bottleneck.",
+                      name, 100 * r.cpu_s / r.wall_s));
     }
     const double late = r.tally.send_lag.Percentile(99);
     if (p.load.open_loop() && late > kLagWarningMs) {
-      report_.warnings.push_back(fmt::format(
-          "{}Requests left late (p99 {:.0f} ms after their time{}); latencies count from the intended time.", name, late,
-          p.concurrency ? ", the concurrency cap was reached" : ""));
+      report_.warnings.push_back(
+          fmt::format("{}Requests left late (p99 {:.0f} ms after their time{}); latencies count "
+                      "from the intended time.",
+                      name, late, p.concurrency ? ", the concurrency cap was reached" : ""));
     }
     if (r.tally.completed > r.tally.by_usage) {
-      report_.warnings.push_back(fmt::format("{}{} answers had no usage: their tokens are counted as pieces of the stream.", name,
-                                             r.tally.completed - r.tally.by_usage));
+      report_.warnings.push_back(fmt::format(
+          "{}{} answers had no usage: their tokens are counted as pieces of the stream.", name,
+          r.tally.completed - r.tally.by_usage));
     }
   }
 }
@@ -343,14 +371,16 @@ Result<ServingReport> Session::Run() {
   for (const size_t c : options_.concurrencies) most = std::max(most, c);
   if (Status s = RaiseDescriptorLimit(most); !s.ok()) return s;
   body_ = options_.body;
-  target_.path = prefix_ + (options_.path.empty() ? std::string(DefaultPath(body_.api)) : options_.path);
+  target_.path =
+      prefix_ + (options_.path.empty() ? std::string(DefaultPath(body_.api)) : options_.path);
   target_.request_timeout = options_.request_timeout;
   target_.headers.Add("Content-Type", "application/json");
   if (!options_.api_key.empty()) target_.headers.Add("Authorization", "Bearer " + options_.api_key);
   for (const auto& [name, value] : options_.headers) target_.headers.Set(name, value);
 
   http::ClientOptions client;
-  client.connect_timeout = std::chrono::duration_cast<std::chrono::milliseconds>(options_.connect_timeout);
+  client.connect_timeout =
+      std::chrono::duration_cast<std::chrono::milliseconds>(options_.connect_timeout);
   client.max_idle_per_origin = 1 << 20;
   client_.emplace(io_.get_executor(), client);
   caller_.emplace(*client_, target_, body_.api, body_.stream);

@@ -24,7 +24,7 @@ struct ServingOptions {
   std::vector<size_t> concurrencies{0};                    // crossed with the rates
   ArrivalKind arrival = ArrivalKind::kPoisson;
   double burstiness = 1;
-  bool trace_times = false;    // send at the workload's own times
+  bool trace_times = false;  // send at the workload's own times
   double trace_scale = 1;
   std::optional<uint64_t> num_prompts;  // conversations of a point; absent: 1000 or the file's
   Duration duration{};
@@ -50,8 +50,12 @@ struct Point {
   size_t concurrency = 0;
   LoadOptions load;
   LoadResult result;
-  double seconds() const { return result.tally.last_end_s > 0 ? result.tally.last_end_s : result.wall_s; }
-  double PerSecond(uint64_t count) const { return seconds() > 0 ? static_cast<double>(count) / seconds() : 0; }
+  double seconds() const {
+    return result.tally.last_end_s > 0 ? result.tally.last_end_s : result.wall_s;
+  }
+  double PerSecond(uint64_t count) const {
+    return seconds() > 0 ? static_cast<double>(count) / seconds() : 0;
+  }
   // Of all requests that ended by themselves; 1 without an SLO.
   double Attainment() const;
 };
@@ -59,10 +63,10 @@ struct Point {
 struct ServingReport {
   std::string url, model, started_utc;
   std::vector<Point> points;
-  size_t best = 0;        // most good requests per second among those that meet the SLO, else of all
-  bool slo_met = true;    // by the best point
+  size_t best = 0;      // most good requests per second among those that meet the SLO, else of all
+  bool slo_met = true;  // by the best point
   bool interrupted = false;
-  std::string lengths_by; // "tokenizer", "calibrated: 1.21 tokens a word", "words"
+  std::string lengths_by;  // "tokenizer", "calibrated: 1.21 tokens a word", "words"
   std::vector<std::string> warnings;
 };
 

@@ -1,17 +1,18 @@
 // The whole load generator against a scripted server: counts, order and kinds, never exact times.
+#include "bench/serving/serving_bench.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <csignal>
 #include <map>
 #include <mutex>
 #include <set>
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include "bench/serving/report_html.h"
 #include "bench/serving/report_json.h"
 #include "bench/serving/report_text.h"
-#include "bench/serving/serving_bench.h"
 #include "bench/serving/svg_plot.h"
 #include "http/sse.h"
 #include "http/test_support.h"
@@ -20,7 +21,18 @@ namespace baton::bench::serving {
 namespace {
 
 // What the server does with a request of the run.
-enum class Act { kAnswer, kNoUsage, kStatus, kBreak, kWrongJson, kErrorEvent, kNoTokens, kNoDone, kHang, kInterrupt };
+enum class Act {
+  kAnswer,
+  kNoUsage,
+  kStatus,
+  kBreak,
+  kWrongJson,
+  kErrorEvent,
+  kNoTokens,
+  kNoDone,
+  kHang,
+  kInterrupt
+};
 
 asio::awaitable<void> SendBody(http::Responder& responder, int status, std::string body) {
   http::Response response;
@@ -70,9 +82,11 @@ class ScriptedServer {
     const int words = static_cast<int>(std::count(content.begin(), content.end(), ' ')) + 1;
     if (!body.at("stream").as_bool()) {
       ++calibrations_;  // three tokens for two words, and a template of 10
-      co_await SendBody(responder, 200, fmt::format(
-          R"({{"choices":[{{"message":{{"content":"x"}},"finish_reason":"length"}}],"usage":{{"prompt_tokens":{},"completion_tokens":1}}}})",
-          10 + words * 3 / 2));
+      co_await SendBody(
+          responder, 200,
+          fmt::format(
+              R"({{"choices":[{{"message":{{"content":"x"}},"finish_reason":"length"}}],"usage":{{"prompt_tokens":{},"completion_tokens":1}}}})",
+              10 + words * 3 / 2));
       co_return;
     }
     const Act act = Note(request, body);
@@ -103,19 +117,25 @@ class ScriptedServer {
     http::Headers headers;
     headers.Add("Content-Type", "text/event-stream");
     (void)co_await responder.BeginStream(200, headers);
-    const auto send = [&responder](std::string payload) { return SendEvent(responder, std::move(payload)); };
-    co_await send(R"({"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]})");
+    const auto send = [&responder](std::string payload) {
+      return SendEvent(responder, std::move(payload));
+    };
+    co_await send(
+        R"({"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]})");
     for (int i = 0; i < tokens && act != Act::kNoTokens; ++i) {
       if (i == 1 && act == Act::kBreak) co_return responder.AbortStream();
       if (i == 1 && act == Act::kWrongJson) co_await send("{\"choices\": [oops");
-      if (i == 1 && act == Act::kErrorEvent) co_await send(R"({"error":{"message":"worker died"}})");
+      if (i == 1 && act == Act::kErrorEvent)
+        co_await send(R"({"error":{"message":"worker died"}})");
       if (token_delay_ > Duration::zero()) co_await http::test::Sleep(token_delay_);
-      co_await send(fmt::format(R"({{"choices":[{{"delta":{{"content":"t{} "}},"finish_reason":null}}]}})", i));
+      co_await send(fmt::format(
+          R"({{"choices":[{{"delta":{{"content":"t{} "}},"finish_reason":null}}]}})", i));
     }
     co_await send(R"({"choices":[{"delta":{},"finish_reason":"length"}]})");
     if (act != Act::kNoUsage && act != Act::kNoTokens) {
       co_await send(fmt::format(
-          R"({{"choices":[],"usage":{{"prompt_tokens":20,"completion_tokens":{},"prompt_tokens_details":{{"cached_tokens":5}}}}}})", tokens));
+          R"({{"choices":[],"usage":{{"prompt_tokens":20,"completion_tokens":{},"prompt_tokens_details":{{"cached_tokens":5}}}}}})",
+          tokens));
     }
     if (act != Act::kNoDone) (void)co_await responder.Write(http::kSseDone);
     (void)co_await responder.EndStream();
@@ -126,7 +146,9 @@ class ScriptedServer {
     const json::object body = json::Parse(request.body)->as_object();
     if (!body.at("stream").as_bool()) {
       ++calibrations_;
-      co_await SendBody(responder, 200, R"({"text":"x","meta_info":{"prompt_tokens":9,"completion_tokens":1,"finish_reason":null}})");
+      co_await SendBody(
+          responder, 200,
+          R"({"text":"x","meta_info":{"prompt_tokens":9,"completion_tokens":1,"finish_reason":null}})");
       co_return;
     }
     Note(request, body);
@@ -134,9 +156,12 @@ class ScriptedServer {
     http::Headers none;
     (void)co_await responder.BeginStream(200, none);
     for (int64_t done = 3; done <= tokens; done += 3) {
-      co_await SendEvent(responder, fmt::format(
-          R"({{"text":"{}","meta_info":{{"prompt_tokens":4,"completion_tokens":{},"cached_tokens":0,"finish_reason":{}}}}})",
-          std::string(static_cast<size_t>(done), 'x'), done, done == tokens ? R"({"type":"length"})" : "null"));
+      co_await SendEvent(
+          responder,
+          fmt::format(
+              R"({{"text":"{}","meta_info":{{"prompt_tokens":4,"completion_tokens":{},"cached_tokens":0,"finish_reason":{}}}}})",
+              std::string(static_cast<size_t>(done), 'x'), done,
+              done == tokens ? R"({"type":"length"})" : "null"));
     }
     (void)co_await responder.Write(http::kSseDone);
     (void)co_await responder.EndStream();
@@ -212,7 +237,8 @@ TEST(ServingBenchTest, PromptsDifferAndTheSeedRepeatsThem) {
     options.seed = seed;
     MustRun(options);
     std::vector<std::string> prompts;
-    for (const auto& body : server.bodies()) prompts.emplace_back(body.at("messages").at(0).at("content").as_string());
+    for (const auto& body : server.bodies())
+      prompts.emplace_back(body.at("messages").at(0).at("content").as_string());
     return prompts;
   };
   const auto first = prompts_of(1);
@@ -223,8 +249,8 @@ TEST(ServingBenchTest, PromptsDifferAndTheSeedRepeatsThem) {
 
 TEST(ServingBenchTest, EveryKindOfFailureHasItsRow) {
   ScriptedServer server;
-  server.Script({Act::kStatus, Act::kBreak, Act::kWrongJson, Act::kErrorEvent, Act::kNoTokens, Act::kNoDone, Act::kHang,
-                 Act::kStatus, Act::kAnswer, Act::kNoUsage});
+  server.Script({Act::kStatus, Act::kBreak, Act::kWrongJson, Act::kErrorEvent, Act::kNoTokens,
+                 Act::kNoDone, Act::kHang, Act::kStatus, Act::kAnswer, Act::kNoUsage});
   ServingOptions options = OptionsFor(server, 10, 1);
   options.request_timeout = 1500ms;
   const ServingReport report = MustRun(options);
@@ -239,8 +265,9 @@ TEST(ServingBenchTest, EveryKindOfFailureHasItsRow) {
     counts[std::string(FailureName(row.kind))] = row.count;
     messages[std::string(FailureName(row.kind))] = row.first_message;
   }
-  const std::map<std::string, uint64_t> expected{{"status", 2}, {"broken_stream", 2}, {"wrong_json", 1}, {"server_error", 1},
-                                                 {"no_tokens", 1}, {"timeout", 1}};
+  const std::map<std::string, uint64_t> expected{{"status", 2},     {"broken_stream", 2},
+                                                 {"wrong_json", 1}, {"server_error", 1},
+                                                 {"no_tokens", 1},  {"timeout", 1}};
   EXPECT_EQ(counts, expected);
   EXPECT_EQ(messages["status"], "HTTP 503: overloaded");
   EXPECT_EQ(messages["server_error"], "worker died");
@@ -302,7 +329,10 @@ TEST(ServingBenchTest, TraceTimesKeepTheirOrder) {
   const std::string path = testing::TempDir() + "baton_trace_" + std::to_string(::getpid());
   std::FILE* file = std::fopen(path.c_str(), "w");
   for (int i = 0; i < 8; ++i) {
-    fmt::print(file, "{{\"timestamp\": {}, \"input_length\": {}, \"output_length\": {}, \"hash_ids\": [{}]}}\n", i * 10'000, 30 + 3 * i, 2 + i, i);
+    fmt::print(
+        file,
+        "{{\"timestamp\": {}, \"input_length\": {}, \"output_length\": {}, \"hash_ids\": [{}]}}\n",
+        i * 10'000, 30 + 3 * i, 2 + i, i);
   }
   std::fclose(file);
   ScriptedServer server;
@@ -327,10 +357,14 @@ TEST(ServingBenchTest, PointsOfASweepShareNoPrompt) {
   const std::string path = testing::TempDir() + "baton_talk_" + std::to_string(::getpid());
   std::FILE* file = std::fopen(path.c_str(), "w");
   for (int i = 0; i < 50; ++i) {
-    fmt::print(file, "{{\"conversations\":[{{\"from\":\"human\",\"value\":\"question {}\"}},{{\"from\":\"gpt\",\"value\":\"a b c\"}}]}}\n", i);
+    fmt::print(file,
+               "{{\"conversations\":[{{\"from\":\"human\",\"value\":\"question "
+               "{}\"}},{{\"from\":\"gpt\",\"value\":\"a b c\"}}]}}\n",
+               i);
   }
   std::fclose(file);
-  for (const auto kind : {DatasetKind::kShareGpt, DatasetKind::kRandom, DatasetKind::kSharedPrefix}) {
+  for (const auto kind :
+       {DatasetKind::kShareGpt, DatasetKind::kRandom, DatasetKind::kSharedPrefix}) {
     ScriptedServer server;
     ServingOptions options = OptionsFor(server, 12, 1);
     options.concurrencies = {1, 2, 3};
@@ -339,7 +373,8 @@ TEST(ServingBenchTest, PointsOfASweepShareNoPrompt) {
     options.workload.path = path;
     MustRun(options);
     std::set<std::string> prompts;
-    for (const auto& body : server.bodies()) prompts.emplace(body.at("messages").at(0).at("content").as_string());
+    for (const auto& body : server.bodies())
+      prompts.emplace(body.at("messages").at(0).at("content").as_string());
     EXPECT_EQ(prompts.size(), 40u) << DatasetKindName(kind);
   }
   ::unlink(path.c_str());
@@ -398,7 +433,8 @@ TEST(ServingBenchTest, DurationEndsAClosedLoop) {
 
 TEST(ServingBenchTest, CtrlCEndsWithTheReportOfWhatWasDone) {
   ScriptedServer server;
-  server.Script({Act::kAnswer, Act::kAnswer, Act::kAnswer, Act::kHang, Act::kHang, Act::kInterrupt});
+  server.Script(
+      {Act::kAnswer, Act::kAnswer, Act::kAnswer, Act::kHang, Act::kHang, Act::kInterrupt});
   ServingOptions options = OptionsFor(server, 1000, 3);
   options.handle_signals = true;
   const TimePoint begin = Now();
@@ -433,7 +469,8 @@ TEST(ServingBenchTest, SweepHasPointsAndTheBestOnTop) {
   options.concurrencies = {1, 8};
   options.slo = *Slo::Parse("e2e=20s");
   int progress_calls = 0;
-  const ServingReport report = MustRun(options, {.progress = [&](const Tally&, double) { ++progress_calls; }});
+  const ServingReport report =
+      MustRun(options, {.progress = [&](const Tally&, double) { ++progress_calls; }});
   ASSERT_EQ(report.points.size(), 2u);
   EXPECT_EQ(report.best, 1u);  // eight at once against a server that only waits
   const json::object o = ReportToJson(report, options);
@@ -461,13 +498,18 @@ TEST(ServingBenchTest, ReportsHaveWhatTheyPromise) {
   server.Script({Act::kWrongJson});
   const ServingOptions options = OptionsFor(server, 12, 2);
   const ServingReport report = MustRun(options);
-  const json::object o = *json::Find(json::Parse(json::serialize(json::object{{"r", ReportToJson(report, options)}}))->as_object(), "r")
-                              ->if_object();
-  for (const char* key : {"completed", "failed", "req_s", "output_tok_s", "errors", "tool", "config", "duration_s"}) {
+  const json::object o =
+      *json::Find(json::Parse(json::serialize(json::object{{"r", ReportToJson(report, options)}}))
+                      ->as_object(),
+                  "r")
+           ->if_object();
+  for (const char* key :
+       {"completed", "failed", "req_s", "output_tok_s", "errors", "tool", "config", "duration_s"}) {
     EXPECT_TRUE(o.contains(key)) << key;
   }
   for (const char* key : {"ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"}) {
-    for (const char* part : {"mean", "p50", "p90", "p95", "p99", "max"}) EXPECT_TRUE(o.at(key).at(part).is_number()) << key << part;
+    for (const char* part : {"mean", "p50", "p90", "p95", "p99", "max"})
+      EXPECT_TRUE(o.at(key).at(part).is_number()) << key << part;
   }
   EXPECT_FALSE(o.contains("points"));
   const std::string html = ReportToHtml(report, options);
@@ -492,13 +534,15 @@ TEST(ServingBenchTest, BadOptionsAreRefusedBeforeAnythingIsSent) {
   EXPECT_EQ(code([](auto& o) { o.rates = {-1.0}; }), Code::kInvalidArgument);
   EXPECT_EQ(code([](auto& o) { o.burstiness = 0; }), Code::kInvalidArgument);
   EXPECT_EQ(code([](auto& o) { o.num_prompts = 0; }), Code::kInvalidArgument);
-  EXPECT_EQ(code([](auto& o) { o.duration = 1s; }), Code::kInvalidArgument);  // all at once for ever
+  EXPECT_EQ(code([](auto& o) { o.duration = 1s; }),
+            Code::kInvalidArgument);  // all at once for ever
   EXPECT_EQ(code([](auto& o) { o.workload.turns = 0; }), Code::kInvalidArgument);
   EXPECT_EQ(code([](auto& o) { o.slo_attainment = 2; }), Code::kInvalidArgument);
 }
 
 TEST(SvgTest, TicksAreRoundAndCoverTheData) {
-  for (const auto& [low, high] : std::vector<std::pair<double, double>>{{0, 1}, {3, 97}, {0, 1234567}, {0.002, 0.0031}, {-5, 5}}) {
+  for (const auto& [low, high] : std::vector<std::pair<double, double>>{
+           {0, 1}, {3, 97}, {0, 1234567}, {0.002, 0.0031}, {-5, 5}}) {
     const auto ticks = RoundTicks(low, high, 6);
     ASSERT_GE(ticks.size(), 2u);
     EXPECT_LE(ticks.size(), 14u);

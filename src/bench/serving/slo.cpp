@@ -30,11 +30,13 @@ Result<Slo> Slo::Parse(std::string_view text) {
       return Error(Code::kInvalidArgument, "--slo: \"{}\" is not NAME=TIME (ttft=500ms)", part);
     }
     const std::string_view name = part.substr(0, equals);
-    auto* const limit = name == "ttft" ? &slo.ttft_ms
-                        : name == "tpot" ? &slo.tpot_ms
-                        : name == "itl" ? &slo.itl_ms
-                        : name == "e2e" || name == "e2el" ? &slo.e2e_ms : nullptr;
-    if (limit == nullptr) return Error(Code::kInvalidArgument, "--slo: \"{}\" is not ttft, tpot, itl or e2e", name);
+    auto* const limit = name == "ttft"                    ? &slo.ttft_ms
+                        : name == "tpot"                  ? &slo.tpot_ms
+                        : name == "itl"                   ? &slo.itl_ms
+                        : name == "e2e" || name == "e2el" ? &slo.e2e_ms
+                                                          : nullptr;
+    if (limit == nullptr)
+      return Error(Code::kInvalidArgument, "--slo: \"{}\" is not ttft, tpot, itl or e2e", name);
     if (*limit) return Error(Code::kInvalidArgument, "--slo: {} is given twice", name);
     auto value = ParseMilliseconds(part.substr(equals + 1));
     if (!value.ok()) return value.status().Prefixed("--slo");
@@ -56,8 +58,10 @@ std::string Slo::ToString() const {
 }
 
 bool Meets(const Slo& slo, const RequestLatency& latency) {
-  return (!slo.ttft_ms || latency.ttft_ms <= *slo.ttft_ms) && (!slo.tpot_ms || latency.tpot_ms <= *slo.tpot_ms) &&
-         (!slo.itl_ms || latency.max_itl_ms <= *slo.itl_ms) && (!slo.e2e_ms || latency.e2e_ms <= *slo.e2e_ms);
+  return (!slo.ttft_ms || latency.ttft_ms <= *slo.ttft_ms) &&
+         (!slo.tpot_ms || latency.tpot_ms <= *slo.tpot_ms) &&
+         (!slo.itl_ms || latency.max_itl_ms <= *slo.itl_ms) &&
+         (!slo.e2e_ms || latency.e2e_ms <= *slo.e2e_ms);
 }
 
 }  // namespace baton::bench::serving

@@ -1,11 +1,11 @@
 // Arrivals, lengths, percentiles and SLOs against numpy and scipy (tests/golden/bench).
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <functional>
 #include <iterator>
-
-#include <gtest/gtest.h>
 
 #include "bench/serving/arrivals.h"
 #include "bench/serving/lengths.h"
@@ -41,10 +41,12 @@ TEST(SamplesTest, PercentilesAreNumpys) {
     for (const double v : Numbers(c.at("values"))) samples.Add(v);
     const auto at = Numbers(c.at("at")), expected = Numbers(c.at("expected"));
     for (size_t i = 0; i < at.size(); ++i) {
-      EXPECT_NEAR(samples.Percentile(at[i]), expected[i], 1e-5 * (1 + expected[i])) << c.at("name") << " p" << at[i];
+      EXPECT_NEAR(samples.Percentile(at[i]), expected[i], 1e-5 * (1 + expected[i]))
+          << c.at("name") << " p" << at[i];
     }
     EXPECT_NEAR(samples.mean(), c.at("mean").to_number<double>(), 1e-9 * (1 + samples.mean()));
-    EXPECT_NEAR(samples.deviation(), c.at("sd").to_number<double>(), 1e-9 * (1 + samples.deviation()));
+    EXPECT_NEAR(samples.deviation(), c.at("sd").to_number<double>(),
+                1e-9 * (1 + samples.deviation()));
   }
 }
 
@@ -61,7 +63,8 @@ TEST(SamplesTest, HistogramStaysWithinItsError) {
     ASSERT_TRUE(exact.exact());
     ASSERT_FALSE(folded.exact());
     for (double p = 0; p <= 100; p += 0.5) {
-      EXPECT_NEAR(folded.Percentile(p), exact.Percentile(p), 0.0006 * exact.Percentile(p) + 1e-9) << "p" << p;
+      EXPECT_NEAR(folded.Percentile(p), exact.Percentile(p), 0.0006 * exact.Percentile(p) + 1e-9)
+          << "p" << p;
     }
     EXPECT_EQ(folded.max(), exact.max());
     EXPECT_EQ(folded.count(), exact.count());
@@ -84,7 +87,8 @@ double KolmogorovOf(std::vector<double> drawn, const json::object& c) {
   double worst = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const auto below = std::upper_bound(drawn.begin(), drawn.end(), x[i]) - drawn.begin();
-    worst = std::max(worst, std::abs(static_cast<double>(below) / static_cast<double>(drawn.size()) - cdf[i]));
+    worst = std::max(
+        worst, std::abs(static_cast<double>(below) / static_cast<double>(drawn.size()) - cdf[i]));
   }
   return worst * std::sqrt(static_cast<double>(drawn.size()));
 }
@@ -98,9 +102,12 @@ TEST(RngTest, DistributionsAreScipys) {
       Rng rng(seed);
       std::vector<double> drawn(20'000);
       for (double& v : drawn) {
-        v = name == "gamma" ? rng.Gamma(shape) : name == "normal" ? rng.Normal() : rng.Exponential();
+        v = name == "gamma"    ? rng.Gamma(shape)
+            : name == "normal" ? rng.Normal()
+                               : rng.Exponential();
       }
-      EXPECT_LT(KolmogorovOf(std::move(drawn), c), 1.95) << name << " " << shape << " seed " << seed;
+      EXPECT_LT(KolmogorovOf(std::move(drawn), c), 1.95)
+          << name << " " << shape << " seed " << seed;
     }
   }
 }
@@ -112,7 +119,8 @@ TEST(ArrivalsTest, GapsFollowTheirProcess) {
     const std::string_view name = c.at("name").as_string();
     if (name == "normal") continue;
     const double shape = c.at("shape").to_number<double>();
-    Arrivals arrivals(name == "gamma" ? ArrivalKind::kGamma : ArrivalKind::kPoisson, kRate, shape, 5);
+    Arrivals arrivals(name == "gamma" ? ArrivalKind::kGamma : ArrivalKind::kPoisson, kRate, shape,
+                      5);
     std::vector<double> gaps(20'000);
     double last = arrivals.Next(), sum = 0;
     EXPECT_EQ(last, 0);
@@ -124,7 +132,8 @@ TEST(ArrivalsTest, GapsFollowTheirProcess) {
       ASSERT_GE(gap, 0);
     }
     EXPECT_LT(KolmogorovOf(std::move(gaps), c), 1.95) << name << " " << shape;
-    EXPECT_NEAR(sum / 20'000 * kRate, 1, 5 / std::sqrt(20'000 * shape));  // the mean rate, whatever the shape
+    EXPECT_NEAR(sum / 20'000 * kRate, 1,
+                5 / std::sqrt(20'000 * shape));  // the mean rate, whatever the shape
   }
 }
 
@@ -135,7 +144,8 @@ TEST(ArrivalsTest, ConstantDoesNotDrift) {
 }
 
 TEST(ArrivalsTest, SeedDecides) {
-  Arrivals a(ArrivalKind::kPoisson, 1, 1, 9), b(ArrivalKind::kPoisson, 1, 1, 9), c(ArrivalKind::kPoisson, 1, 1, 10);
+  Arrivals a(ArrivalKind::kPoisson, 1, 1, 9), b(ArrivalKind::kPoisson, 1, 1, 9),
+      c(ArrivalKind::kPoisson, 1, 1, 10);
   a.Next(), b.Next(), c.Next();
   const double first = a.Next();
   EXPECT_EQ(first, b.Next());
@@ -154,10 +164,12 @@ TEST(LengthsTest, FrequenciesAreScipys) {
     for (int i = 0; i < kDraws; ++i) {
       const int length = lengths->Draw(rng);
       ASSERT_GE(length, edges[0]);
-      ++seen[static_cast<size_t>(std::upper_bound(edges.begin(), edges.end(), length) - edges.begin() - 1)];
+      ++seen[static_cast<size_t>(std::upper_bound(edges.begin(), edges.end(), length) -
+                                 edges.begin() - 1)];
     }
     double chi_square = 0;
-    for (size_t i = 0; i < p.size(); ++i) chi_square += std::pow(seen[i] - p[i] * kDraws, 2) / (p[i] * kDraws);
+    for (size_t i = 0; i < p.size(); ++i)
+      chi_square += std::pow(seen[i] - p[i] * kDraws, 2) / (p[i] * kDraws);
     EXPECT_LT(chi_square, c.at("limit").to_number<double>()) << c.at("text");
   }
 }
@@ -171,8 +183,9 @@ TEST(LengthsTest, BoundsHoldAndBadTextIsRefused) {
     EXPECT_TRUE(n >= 10 && n <= 90) << n;
   }
   EXPECT_EQ(LengthDistribution::Parse("17")->Draw(rng), 17);
-  for (const char* bad : {"", "abc", "uniform:5", "uniform:9,3", "uniform:1.5,3", "normal:5", "normal:5,-1", "normal:5,1,3",
-                          "lognormal:0,1", "zipf:1,2", "zipf:-1,1,5", "beta:1,2", "-4", "1e30", "nan", "fixed:1,2"}) {
+  for (const char* bad : {"", "abc", "uniform:5", "uniform:9,3", "uniform:1.5,3", "normal:5",
+                          "normal:5,-1", "normal:5,1,3", "lognormal:0,1", "zipf:1,2", "zipf:-1,1,5",
+                          "beta:1,2", "-4", "1e30", "nan", "fixed:1,2"}) {
     const auto parsed = LengthDistribution::Parse(bad);
     EXPECT_EQ(parsed.status().code(), Code::kInvalidArgument) << bad;
     EXPECT_NE(parsed.status().message().find(std::string("\"") + bad + "\""), std::string::npos);
@@ -189,20 +202,26 @@ TEST(SloTest, ParsesUnitsAndJudges) {
   EXPECT_FALSE(Meets(*slo, {1, 1, 2001, 0.1}));
   EXPECT_FALSE(Meets(*slo, {1, 1, 1, 0.8}));
   EXPECT_TRUE(Slo::Parse("")->empty());
-  for (const char* bad : {"ttft", "ttft=", "ttft=5m", "ttft=0", "ttft=-3", "x=3", "ttft=1,ttft=2", "tpot=1 ms", "e2e=inf"}) {
+  for (const char* bad : {"ttft", "ttft=", "ttft=5m", "ttft=0", "ttft=-3", "x=3", "ttft=1,ttft=2",
+                          "tpot=1 ms", "e2e=inf"}) {
     EXPECT_EQ(Slo::Parse(bad).status().code(), Code::kInvalidArgument) << bad;
   }
 }
 
 TEST(TallyTest, CountsFromTheIntendedTimeAndKeepsBoth) {
   Tally tally(*Slo::Parse("ttft=100ms"));
-  RequestRecord r{.intended_s = 1, .sent_s = 3, .first_s = 3.05, .end_s = 4.05, .output_tokens = 11, .chunks = 11,
+  RequestRecord r{.intended_s = 1,
+                  .sent_s = 3,
+                  .first_s = 3.05,
+                  .end_s = 4.05,
+                  .output_tokens = 11,
+                  .chunks = 11,
                   .counted_by_usage = true};
   const std::vector<float> gaps(10, 100.0f);
   tally.OnSent(1, 3);
   tally.OnDone(r, gaps);
-  EXPECT_NEAR(tally.ttft.mean(), 2050, 1e-3);          // the two seconds of waiting count
-  EXPECT_NEAR(tally.service_ttft.mean(), 50, 1e-3);    // what the server took
+  EXPECT_NEAR(tally.ttft.mean(), 2050, 1e-3);        // the two seconds of waiting count
+  EXPECT_NEAR(tally.service_ttft.mean(), 50, 1e-3);  // what the server took
   EXPECT_NEAR(tally.e2e.mean(), 3050, 1e-3);
   EXPECT_NEAR(tally.service_e2e.mean(), 1050, 1e-3);
   EXPECT_NEAR(tally.tpot.mean(), 100, 1e-3);

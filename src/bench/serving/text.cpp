@@ -12,7 +12,8 @@ namespace {
 
 constexpr size_t kFewestWords = 64;
 
-void AppendWords(const std::vector<std::string_view>& words, uint64_t seed, int64_t count, std::string* out) {
+void AppendWords(const std::vector<std::string_view>& words, uint64_t seed, int64_t count,
+                 std::string* out) {
   Rng rng(seed);
   out->reserve(out->size() + static_cast<size_t>(std::max<int64_t>(count, 0)) * 7);
   for (int64_t i = 0; i < count; ++i) {
@@ -45,9 +46,10 @@ Result<TextMaker> TextMaker::WithEncoder(Encoder encoder) {
     if (ids->size() == 1 && first.ok() && first->size() == 1) maker.words_.push_back(word);
   }
   if (maker.words_.size() < kFewestWords) {
-    return Error(Code::kUnsupported,
-                 "this tokenizer has only {} of {} common English words as one token; run without it", maker.words_.size(),
-                 std::size(kWords));
+    return Error(
+        Code::kUnsupported,
+        "this tokenizer has only {} of {} common English words as one token; run without it",
+        maker.words_.size(), std::size(kWords));
   }
   maker.encoder_ = std::move(encoder);
   return maker;
@@ -65,7 +67,8 @@ void TextMaker::Append(uint64_t seed, int tokens, std::string* out) const {
 }
 
 Result<int> TextMaker::Count(std::string_view text) const {
-  if (!encoder_) return static_cast<int>(std::llround(static_cast<double>(CountWords(text)) * tokens_per_word_));
+  if (!encoder_)
+    return static_cast<int>(std::llround(static_cast<double>(CountWords(text)) * tokens_per_word_));
   const auto ids = encoder_(text);
   if (!ids.ok()) return ids.status();
   return static_cast<int>(ids->size());

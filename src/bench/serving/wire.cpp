@@ -43,7 +43,8 @@ std::string MessageOf(const json::value& error) {
   if (error.is_string()) return std::string(error.get_string());
   if (!error.is_object()) return json::serialize(error).substr(0, 300);
   const std::string_view message = StringIn(error.get_object(), "message");
-  return message.empty() ? json::serialize(error).substr(0, 300) : std::string(message.substr(0, 300));
+  return message.empty() ? json::serialize(error).substr(0, 300)
+                         : std::string(message.substr(0, 300));
 }
 
 // A conversation for an API that knows only text.
@@ -56,14 +57,16 @@ std::string Flatten(const std::vector<Message>& messages) {
   return text;
 }
 
-Status SetPrompt(const BodyOptions& options, const std::vector<Message>& messages, const Encoder& encoder, json::object* body) {
+Status SetPrompt(const BodyOptions& options, const std::vector<Message>& messages,
+                 const Encoder& encoder, json::object* body) {
   const bool native = options.api == Api::kGenerate;
   std::string text = Flatten(messages);
   if (!options.send_ids) {
     (*body)[native ? "text" : "prompt"] = text;
     return Status::Ok();
   }
-  if (!encoder) return Error(Code::kInvalidArgument, "token ids cannot be sent without a tokenizer");
+  if (!encoder)
+    return Error(Code::kInvalidArgument, "token ids cannot be sent without a tokenizer");
   const auto ids = encoder(text);
   if (!ids.ok()) return ids.status();
   (*body)[native ? "input_ids" : "prompt"] = json::array(ids->begin(), ids->end());
@@ -92,30 +95,38 @@ Result<Api> ParseApi(std::string_view text) {
     if (text == name) return Api::kGenerate;
   }
   return Error(Code::kInvalidArgument,
-               "--backend: \"{}\" is not chat (openai-chat, sglang-oai-chat, vllm-chat), completions (openai, "
-               "sglang-oai, vllm) or generate (sglang)", text);
+               "--backend: \"{}\" is not chat (openai-chat, sglang-oai-chat, vllm-chat), "
+               "completions (openai, "
+               "sglang-oai, vllm) or generate (sglang)",
+               text);
 }
 
 std::string_view ApiName(Api api) {
   switch (api) {
-    case Api::kChat: return "chat";
-    case Api::kCompletions: return "completions";
-    case Api::kGenerate: return "generate";
+    case Api::kChat:
+      return "chat";
+    case Api::kCompletions:
+      return "completions";
+    case Api::kGenerate:
+      return "generate";
   }
   return "?";
 }
 
 std::string_view DefaultPath(Api api) {
   switch (api) {
-    case Api::kChat: return "/v1/chat/completions";
-    case Api::kCompletions: return "/v1/completions";
-    case Api::kGenerate: return "/generate";
+    case Api::kChat:
+      return "/v1/chat/completions";
+    case Api::kCompletions:
+      return "/v1/completions";
+    case Api::kGenerate:
+      return "/generate";
   }
   return "/";
 }
 
-Result<std::string> MakeBody(const BodyOptions& options, const std::vector<Message>& messages, int output_tokens,
-                             const Encoder& encoder) {
+Result<std::string> MakeBody(const BodyOptions& options, const std::vector<Message>& messages,
+                             int output_tokens, const Encoder& encoder) {
   json::object body;
   body["stream"] = options.stream;
   if (options.api == Api::kGenerate) {
@@ -154,7 +165,8 @@ Result<EventFacts> EventReader::Read(std::string_view payload) {
   // Taken over with its storage, not copied.
   std::destroy_at(&event_);
   std::construct_at(&event_, parser_.release());
-  if (!event_.is_object()) return Error(Code::kDataCorrupt, "{} where an object was expected", json::KindName(event_));
+  if (!event_.is_object())
+    return Error(Code::kDataCorrupt, "{} where an object was expected", json::KindName(event_));
   const json::object& event = event_.get_object();
   if (const json::value* error = json::Find(event, "error")) {
     facts.error = MessageOf(*error);
@@ -174,14 +186,16 @@ Status EventReader::ReadOpenAi(const json::object& event, EventFacts* facts) con
   }
   for (const json::value& item : choices->get_array()) {
     const json::object* choice = item.if_object();
-    if (choice == nullptr) return Error(Code::kDataCorrupt, "a choice that is {}", json::KindName(item));
+    if (choice == nullptr)
+      return Error(Code::kDataCorrupt, "a choice that is {}", json::KindName(item));
     if (!StringIn(*choice, "finish_reason").empty()) facts->finished = true;
     const json::object* delta = ObjectIn(*choice, "delta");
     if (delta == nullptr) delta = ObjectIn(*choice, "message");
     const std::string_view text = delta ? StringIn(*delta, "content") : StringIn(*choice, "text");
     if (!text.empty()) facts->text = text;
-    const bool other = delta && (!StringIn(*delta, "reasoning_content").empty() || !StringIn(*delta, "reasoning").empty() ||
-                                 HasItems(*delta, "tool_calls"));
+    const bool other =
+        delta && (!StringIn(*delta, "reasoning_content").empty() ||
+                  !StringIn(*delta, "reasoning").empty() || HasItems(*delta, "tool_calls"));
     facts->has_output |= other || !text.empty();
   }
   return Status::Ok();

@@ -4,14 +4,13 @@
 // JSON arena is reused, so reading an event allocates nothing.
 #pragma once
 
+#include <boost/json/monotonic_resource.hpp>
+#include <boost/json/parser.hpp>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <boost/json/monotonic_resource.hpp>
-#include <boost/json/parser.hpp>
 
 #include "bench/serving/text.h"
 #include "common/json.h"
@@ -43,16 +42,17 @@ struct Message {
 };
 
 // kInvalidArgument when ids are asked for and the text cannot be encoded.
-Result<std::string> MakeBody(const BodyOptions& options, const std::vector<Message>& messages, int output_tokens,
-                             const Encoder& encoder);
+Result<std::string> MakeBody(const BodyOptions& options, const std::vector<Message>& messages,
+                             int output_tokens, const Encoder& encoder);
 
 // What one event, or a whole answer, told.
 struct EventFacts {
-  bool has_output = false;        // text, reasoning, a tool call or ids came
-  bool finished = false;          // a finish reason
-  std::string_view text;          // of this event; all so far when text_is_whole. Until the next Read
+  bool has_output = false;  // text, reasoning, a tool call or ids came
+  bool finished = false;    // a finish reason
+  std::string_view text;    // of this event; all so far when text_is_whole. Until the next Read
   bool text_is_whole = false;
-  std::optional<int> prompt_tokens, output_tokens, cached_tokens;  // cumulative, as the server counts
+  std::optional<int> prompt_tokens, output_tokens,
+      cached_tokens;  // cumulative, as the server counts
   std::optional<std::string> error;
 };
 

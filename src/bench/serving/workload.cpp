@@ -10,10 +10,13 @@
 namespace baton::bench::serving {
 namespace {
 
-constexpr uint64_t kPrefixStream = 0x5052, kBlockStream = 0x424C, kOrderStream = 0x4F52;  // of DeriveSeed
+constexpr uint64_t kPrefixStream = 0x5052, kBlockStream = 0x424C,
+                   kOrderStream = 0x4F52;      // of DeriveSeed
 constexpr size_t kMaxConversations = 100'000;  // kept of a ShareGPT file
 
-int Limit(int tokens, int limit) { return std::max(1, limit > 0 ? std::min(tokens, limit) : tokens); }
+int Limit(int tokens, int limit) {
+  return std::max(1, limit > 0 ? std::min(tokens, limit) : tokens);
+}
 
 Result<std::string> ReadWhole(const std::string& path) {
   const auto file = MappedFile::Open(path);
@@ -47,9 +50,12 @@ ConversationPlan PrefixConversation(const WorkloadOptions& o, uint64_t index, ui
 }
 
 // One segment per block, by its id; what the ids do not cover is the request's own.
-ConversationPlan TraceConversation(const WorkloadOptions& o, const Trace& trace, uint64_t at, uint64_t seed, uint64_t index) {
+ConversationPlan TraceConversation(const WorkloadOptions& o, const Trace& trace, uint64_t at,
+                                   uint64_t seed, uint64_t index) {
   const TraceRequest& request = trace.requests[at];
-  const auto scaled = [&](int tokens) { return static_cast<int>(std::llround(tokens * o.length_scale)); };
+  const auto scaled = [&](int tokens) {
+    return static_cast<int>(std::llround(tokens * o.length_scale));
+  };
   const int block = std::max(1, scaled(o.block_tokens));
   int left = Limit(scaled(request.input_tokens), o.max_input_tokens);
   TurnPlan turn;
@@ -67,8 +73,8 @@ ConversationPlan TraceConversation(const WorkloadOptions& o, const Trace& trace,
 }
 
 // Fills `plan` with the turns that fit. Text that the tokenizer refuses ends it.
-void AddTurns(const WorkloadOptions& o, const TextMaker& text, const std::vector<Exchange>& exchanges, Rng& rng,
-              ConversationPlan* plan) {
+void AddTurns(const WorkloadOptions& o, const TextMaker& text,
+              const std::vector<Exchange>& exchanges, Rng& rng, ConversationPlan* plan) {
   for (const Exchange& exchange : exchanges) {
     if (static_cast<int>(plan->turns.size()) == o.turns) return;
     const auto question = text.Count(exchange.user), answer = text.Count(exchange.assistant);
@@ -81,7 +87,8 @@ void AddTurns(const WorkloadOptions& o, const TextMaker& text, const std::vector
   }
 }
 
-Status LoadConversations(const WorkloadOptions& o, const TextMaker& text, std::vector<ConversationPlan>* out) {
+Status LoadConversations(const WorkloadOptions& o, const TextMaker& text,
+                         std::vector<ConversationPlan>* out) {
   const auto file = MappedFile::Open(o.path);
   if (!file.ok()) return file.status();
   const auto bytes = file->bytes();
@@ -98,7 +105,8 @@ Status LoadConversations(const WorkloadOptions& o, const TextMaker& text, std::v
     if (out->size() == (o.wanted ? o.wanted : kMaxConversations)) break;
     const auto exchanges = ParseConversation((*objects)[at]);
     if (!exchanges.ok()) {
-      if (first_bad.ok()) first_bad = exchanges.status().Prefixed(fmt::format("{}: element {}", o.path, at));
+      if (first_bad.ok())
+        first_bad = exchanges.status().Prefixed(fmt::format("{}: element {}", o.path, at));
       continue;
     }
     ConversationPlan plan;
@@ -107,26 +115,33 @@ Status LoadConversations(const WorkloadOptions& o, const TextMaker& text, std::v
   }
   if (!out->empty()) return Status::Ok();
   if (!first_bad.ok()) return first_bad;
-  return Error(Code::kDataCorrupt, "{}: no conversation has a question and an answer of that length", o.path);
+  return Error(Code::kDataCorrupt,
+               "{}: no conversation has a question and an answer of that length", o.path);
 }
 
 }  // namespace
 
 Result<DatasetKind> ParseDatasetKind(std::string_view text) {
   if (text == "random") return DatasetKind::kRandom;
-  if (text == "generated-shared-prefix" || text == "shared-prefix") return DatasetKind::kSharedPrefix;
+  if (text == "generated-shared-prefix" || text == "shared-prefix")
+    return DatasetKind::kSharedPrefix;
   if (text == "sharegpt") return DatasetKind::kShareGpt;
   if (text == "mooncake") return DatasetKind::kMooncake;
-  return Error(Code::kInvalidArgument,
-               "--dataset-name: \"{}\" is not random, generated-shared-prefix, sharegpt or mooncake", text);
+  return Error(
+      Code::kInvalidArgument,
+      "--dataset-name: \"{}\" is not random, generated-shared-prefix, sharegpt or mooncake", text);
 }
 
 std::string_view DatasetKindName(DatasetKind kind) {
   switch (kind) {
-    case DatasetKind::kRandom: return "random";
-    case DatasetKind::kSharedPrefix: return "generated-shared-prefix";
-    case DatasetKind::kShareGpt: return "sharegpt";
-    case DatasetKind::kMooncake: return "mooncake";
+    case DatasetKind::kRandom:
+      return "random";
+    case DatasetKind::kSharedPrefix:
+      return "generated-shared-prefix";
+    case DatasetKind::kShareGpt:
+      return "sharegpt";
+    case DatasetKind::kMooncake:
+      return "mooncake";
   }
   return "?";
 }
@@ -135,12 +150,16 @@ class WorkloadBuilder {
  public:
   static Workload Random(const WorkloadOptions& o) {
     Workload w;
-    w.get_ = [o](uint64_t, uint64_t seed, uint64_t index) { return RandomConversation(o, DeriveSeed(seed, index)); };
+    w.get_ = [o](uint64_t, uint64_t seed, uint64_t index) {
+      return RandomConversation(o, DeriveSeed(seed, index));
+    };
     return w;
   }
   static Workload SharedPrefix(const WorkloadOptions& o) {
     Workload w;
-    w.get_ = [o](uint64_t, uint64_t seed, uint64_t index) { return PrefixConversation(o, index, seed); };
+    w.get_ = [o](uint64_t, uint64_t seed, uint64_t index) {
+      return PrefixConversation(o, index, seed);
+    };
     w.size_ = static_cast<uint64_t>(o.prefix_groups) * static_cast<uint64_t>(o.prompts_per_group);
     return w;
   }
@@ -166,22 +185,29 @@ class WorkloadBuilder {
     w.time_ = [trace](uint64_t index) {
       const uint64_t rounds = index / trace->requests.size();
       return (trace->requests[index % trace->requests.size()].at_ms +
-              static_cast<double>(rounds) * trace->requests.back().at_ms) / 1e3;
+              static_cast<double>(rounds) * trace->requests.back().at_ms) /
+             1e3;
     };
     return w;
   }
 };
 
 Result<Workload> Workload::Make(const WorkloadOptions& options, const TextMaker& text) {
-  const bool from_file = options.kind == DatasetKind::kShareGpt || options.kind == DatasetKind::kMooncake;
+  const bool from_file =
+      options.kind == DatasetKind::kShareGpt || options.kind == DatasetKind::kMooncake;
   if (from_file && options.path.empty()) {
-    return Error(Code::kInvalidArgument, "--dataset-name {} needs --dataset-path", DatasetKindName(options.kind));
+    return Error(Code::kInvalidArgument, "--dataset-name {} needs --dataset-path",
+                 DatasetKindName(options.kind));
   }
   switch (options.kind) {
-    case DatasetKind::kRandom: return WorkloadBuilder::Random(options);
-    case DatasetKind::kSharedPrefix: return WorkloadBuilder::SharedPrefix(options);
-    case DatasetKind::kShareGpt: return WorkloadBuilder::ShareGpt(options, text);
-    case DatasetKind::kMooncake: return WorkloadBuilder::Mooncake(options);
+    case DatasetKind::kRandom:
+      return WorkloadBuilder::Random(options);
+    case DatasetKind::kSharedPrefix:
+      return WorkloadBuilder::SharedPrefix(options);
+    case DatasetKind::kShareGpt:
+      return WorkloadBuilder::ShareGpt(options, text);
+    case DatasetKind::kMooncake:
+      return WorkloadBuilder::Mooncake(options);
   }
   return Error(Code::kInternal, "unknown dataset");
 }

@@ -41,15 +41,15 @@ struct WorkloadOptions {
   std::string path;  // of kShareGpt and kMooncake
   LengthDistribution input = LengthDistribution::Fixed(512);
   LengthDistribution output = LengthDistribution::Fixed(128);
-  bool output_given = false;     // overrides the lengths that a file holds
-  int turns = 1;                 // of a conversation, at most
+  bool output_given = false;  // overrides the lengths that a file holds
+  int turns = 1;              // of a conversation, at most
   int prefix_groups = 8, prompts_per_group = 16, prefix_tokens = 1024;  // of kSharedPrefix
-  int block_tokens = 512;        // of kMooncake, per hash id
-  double length_scale = 1;       // of kMooncake: multiplies lengths and block size
-  int max_input_tokens = 0;      // 0: no limit; longer prompts of files are cut (kMooncake) or left out
-  int max_output_tokens = 0;     // 0: no limit
-  uint64_t seed = 0;             // of what all points of a sweep share: the order of a file
-  uint64_t wanted = 0;           // of kShareGpt: so many conversations are read, if there are; 0: 100,000
+  int block_tokens = 512;                                               // of kMooncake, per hash id
+  double length_scale = 1;   // of kMooncake: multiplies lengths and block size
+  int max_input_tokens = 0;  // 0: no limit; longer prompts of files are cut (kMooncake) or left out
+  int max_output_tokens = 0;  // 0: no limit
+  uint64_t seed = 0;          // of what all points of a sweep share: the order of a file
+  uint64_t wanted = 0;  // of kShareGpt: so many conversations are read, if there are; 0: 100,000
 };
 
 class Workload {
@@ -59,7 +59,9 @@ class Workload {
   static Result<Workload> Make(const WorkloadOptions& options, const TextMaker& text);
 
   // `seed` tells the points of a sweep apart, so that none finds the prompts of another in a cache.
-  ConversationPlan Get(uint64_t index, uint64_t seed) const { return get_(index % PeriodOrAll(), seed, index); }
+  ConversationPlan Get(uint64_t index, uint64_t seed) const {
+    return get_(index % PeriodOrAll(), seed, index);
+  }
   // Distinct conversations; 0: as many as wanted. After them the file begins anew.
   uint64_t size() const { return size_; }
   // Recorded times, seconds since the start, or nullopt.

@@ -1,15 +1,16 @@
 // Traces, conversations, generated prompts: lengths, sharing of prefixes, seeds, hostile files.
+#include "bench/serving/workload.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include "bench/serving/trace.h"
 #include "bench/serving/wire.h"
-#include "bench/serving/workload.h"
 
 namespace baton::bench::serving {
 namespace {
@@ -22,7 +23,10 @@ Result<std::vector<int32_t>> WordIds(std::string_view text) {
     const size_t begin = text.find_first_not_of(' ');
     if (begin == std::string_view::npos) break;
     const size_t end = std::min(text.find(' ', begin), text.size());
-    ids.push_back(known.emplace(std::string(text.substr(begin, end - begin)), static_cast<int32_t>(known.size())).first->second);
+    ids.push_back(known
+                      .emplace(std::string(text.substr(begin, end - begin)),
+                               static_cast<int32_t>(known.size()))
+                      .first->second);
     text.remove_prefix(end);
   }
   return ids;
@@ -37,7 +41,9 @@ size_t CommonPrefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& text)
-      : path_(std::filesystem::temp_directory_path() / ("baton_serving_test_" + std::to_string(::getpid()) + "_" + std::to_string(++count_))) {
+      : path_(
+            std::filesystem::temp_directory_path() /
+            ("baton_serving_test_" + std::to_string(::getpid()) + "_" + std::to_string(++count_))) {
     std::ofstream(path_) << text;
   }
   ~TemporaryFile() { std::filesystem::remove(path_); }
@@ -65,9 +71,10 @@ TEST(TextTest, LengthsAreExactWithATokenizerAndScaledWithout) {
 }
 
 TEST(TextTest, TokenizerWithoutTheWordsIsRefused) {
-  const auto maker = TextMaker::WithEncoder([](std::string_view text) -> Result<std::vector<int32_t>> {
-    return std::vector<int32_t>(text.size());
-  });
+  const auto maker =
+      TextMaker::WithEncoder([](std::string_view text) -> Result<std::vector<int32_t>> {
+        return std::vector<int32_t>(text.size());
+      });
   EXPECT_EQ(maker.status().code(), Code::kUnsupported);
 }
 
@@ -115,7 +122,8 @@ TEST(WorkloadTest, SharedPrefixesAreSharedByTheirGroupOnly) {
   ASSERT_TRUE(workload.ok());
   ASSERT_EQ(workload->size(), 20u);
   std::vector<std::vector<int32_t>> ids;
-  for (uint64_t i = 0; i < 20; ++i) ids.push_back(*WordIds(TextOf(workload->Get(i, 1).turns[0], maker)));
+  for (uint64_t i = 0; i < 20; ++i)
+    ids.push_back(*WordIds(TextOf(workload->Get(i, 1).turns[0], maker)));
   for (size_t i = 0; i < 20; ++i) {
     EXPECT_EQ(ids[i].size(), 96u);
     for (size_t j = 0; j < i; ++j) {
@@ -131,7 +139,8 @@ TEST(WorkloadTest, SharedPrefixesAreSharedByTheirGroupOnly) {
 }
 
 constexpr const char* kTrace =
-    "{\"timestamp\": 5000, \"input_length\": 1100, \"output_length\": 7, \"hash_ids\": [1, 2, 3]}\n\n"
+    "{\"timestamp\": 5000, \"input_length\": 1100, \"output_length\": 7, \"hash_ids\": [1, 2, "
+    "3]}\n\n"
     "{\"timestamp\": 7500, \"input_length\": 1024, \"output_length\": 9, \"hash_ids\": [1, 2]}\r\n"
     "{\"timestamp\": 6000, \"input_length\": 700, \"output_length\": 3, \"hash_ids\": [1]}\n";
 
@@ -147,12 +156,14 @@ TEST(TraceTest, ReadsSortsAndStartsAtZero) {
 }
 
 TEST(TraceTest, ErrorsNameTheLine) {
-  const std::string good = "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":[]}\n";
-  for (const char* bad : {"nonsense", "[]", "{}", "{\"timestamp\":-1,\"input_length\":1,\"output_length\":1}",
-                          "{\"timestamp\":0,\"input_length\":\"x\",\"output_length\":1}",
-                          "{\"timestamp\":0,\"input_length\":1e99,\"output_length\":1}",
-                          "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":[1.5]}",
-                          "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":7}"}) {
+  const std::string good =
+      "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":[]}\n";
+  for (const char* bad :
+       {"nonsense", "[]", "{}", "{\"timestamp\":-1,\"input_length\":1,\"output_length\":1}",
+        "{\"timestamp\":0,\"input_length\":\"x\",\"output_length\":1}",
+        "{\"timestamp\":0,\"input_length\":1e99,\"output_length\":1}",
+        "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":[1.5]}",
+        "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":7}"}) {
     const auto trace = ParseMooncakeTrace(good + bad);
     EXPECT_EQ(trace.status().code(), Code::kDataCorrupt) << bad;
     EXPECT_TRUE(trace.status().message().starts_with("line 2: ")) << trace.status().message();
@@ -172,7 +183,8 @@ TEST(WorkloadTest, TraceBlocksBecomeSharedText) {
   EXPECT_EQ(workload->TimeOf(2), 2.5);
   EXPECT_EQ(workload->TimeOf(4), 2.5 + 1);  // the second round follows the first
   std::vector<std::vector<int32_t>> ids;
-  for (uint64_t i = 0; i < 3; ++i) ids.push_back(*WordIds(TextOf(workload->Get(i, 1).turns[0], maker)));
+  for (uint64_t i = 0; i < 3; ++i)
+    ids.push_back(*WordIds(TextOf(workload->Get(i, 1).turns[0], maker)));
   EXPECT_EQ(ids[0].size(), 1100u);
   EXPECT_EQ(ids[1].size(), 700u);
   EXPECT_EQ(ids[2].size(), 1024u);
@@ -200,7 +212,8 @@ TEST(WorkloadTest, PublicTraceIsReadWhole) {
   ASSERT_TRUE(workload.ok()) << workload.status().message();
   EXPECT_EQ(workload->size(), 3000u);
   // The two first lines of the file: 6758 and 7322 tokens, block 0 in common.
-  const auto a = *WordIds(TextOf(workload->Get(0, 1).turns[0], maker)), b = *WordIds(TextOf(workload->Get(1, 1).turns[0], maker));
+  const auto a = *WordIds(TextOf(workload->Get(0, 1).turns[0], maker)),
+             b = *WordIds(TextOf(workload->Get(1, 1).turns[0], maker));
   EXPECT_EQ(a.size(), 6758u);
   EXPECT_EQ(b.size(), 7322u);
   EXPECT_GE(CommonPrefix(a, b), 512u);
@@ -208,12 +221,13 @@ TEST(WorkloadTest, PublicTraceIsReadWhole) {
 }
 
 TEST(TraceTest, ConversationsOfEveryKnownShape) {
-  for (const char* text : {
-           R"({"conversations":[{"from":"system","value":"x"},{"from":"human","value":"q1"},{"from":"gpt","value":"a1"},
+  for (
+      const char* text : {
+          R"({"conversations":[{"from":"system","value":"x"},{"from":"human","value":"q1"},{"from":"gpt","value":"a1"},
               {"from":"human","value":"q2"},{"from":"gpt","value":"a2"},{"from":"human","value":"open"}]})",
-           R"({"messages":[{"role":"user","content":"q1"},{"role":"assistant","content":"a1"},{"role":"user","content":"q2"},
+          R"({"messages":[{"role":"user","content":"q1"},{"role":"assistant","content":"a1"},{"role":"user","content":"q2"},
               {"role":"assistant","content":"a2"}]})",
-           R"({"conversation":[{"role":"user","value":"q1"},{"role":"assistant","value":"a1"},{"from":"human","value":"q2"},
+          R"({"conversation":[{"role":"user","value":"q1"},{"role":"assistant","value":"a1"},{"from":"human","value":"q2"},
               {"from":"gpt","value":"a2"}]})"}) {
     const auto exchanges = ParseConversation(text);
     ASSERT_TRUE(exchanges.ok()) << exchanges.status().message();
@@ -296,7 +310,10 @@ TEST(WireTest, BodiesOfEachApi) {
 
 TEST(WireTest, EventsOfEachApi) {
   EventReader chat(Api::kChat);
-  EXPECT_FALSE(chat.Read(R"({"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null})")->has_output);
+  EXPECT_FALSE(
+      chat.Read(
+              R"({"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null})")
+          ->has_output);
   auto facts = chat.Read(R"({"choices":[{"delta":{"content":"ab"},"finish_reason":null}]})");
   EXPECT_TRUE(facts->has_output);
   EXPECT_EQ(facts->text, "ab");
@@ -318,7 +335,8 @@ TEST(WireTest, EventsOfEachApi) {
   EventReader completions(Api::kCompletions);
   EXPECT_EQ(completions.Read(R"({"choices":[{"text":"xy","finish_reason":null}]})")->text, "xy");
   EventReader native(Api::kGenerate);
-  facts = native.Read(R"({"text":"so far","output_ids":[1],"meta_info":{"prompt_tokens":3,"completion_tokens":2,"cached_tokens":1,
+  facts = native.Read(
+      R"({"text":"so far","output_ids":[1],"meta_info":{"prompt_tokens":3,"completion_tokens":2,"cached_tokens":1,
       "finish_reason":{"type":"stop"}}})");
   EXPECT_TRUE(facts->has_output && facts->finished && facts->text_is_whole);
   EXPECT_EQ(facts->output_tokens, 2);
