@@ -13,22 +13,33 @@ namespace {
 
 constexpr size_t kSmall = 1024;       // below, what is gained is lost again at the edges
 constexpr size_t kLine = 64;
+constexpr size_t kPage = 4096, kStreams = 4;
 constexpr size_t kPrefetchLines = 4;  // then the processor has seen the pattern
 
 #if defined(__x86_64__)
 
-// `to` is aligned to 64 bytes, `bytes` a multiple of 256.
+// 256 bytes to a place that is aligned to 64.
+__attribute__((target("avx512f"))) inline void Stream256Bytes(std::byte* to, const std::byte* from) {
+  const __m512i a = _mm512_loadu_si512(from);
+  const __m512i b = _mm512_loadu_si512(from + 64);
+  const __m512i c = _mm512_loadu_si512(from + 128);
+  const __m512i d = _mm512_loadu_si512(from + 192);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), a);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 64), b);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 128), c);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 192), d);
+}
+
+// `to` is aligned to 64 bytes, `bytes` a multiple of 256. Four pages are copied side by side, as far
+// as they go: each is a stream of its own to the processor's prefetching, which one alone cannot
+// keep busy (a tenth to a fifth more was measured on an AVX-512 Xeon).
 __attribute__((target("avx512f"))) void Stream512(std::byte* to, const std::byte* from, size_t bytes) {
-  for (size_t i = 0; i < bytes; i += 256) {
-    const __m512i a = _mm512_loadu_si512(from + i);
-    const __m512i b = _mm512_loadu_si512(from + i + 64);
-    const __m512i c = _mm512_loadu_si512(from + i + 128);
-    const __m512i d = _mm512_loadu_si512(from + i + 192);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), a);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i + 64), b);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i + 128), c);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i + 192), d);
-  }
+  size_t done = 0;
+  for (; bytes - done >= kStreams * kPage; done += kStreams * kPage)
+    for (size_t i = done; i < done + kPage; i += 256)
+      for (size_t stream = 0; stream < kStreams; ++stream)
+        Stream256Bytes(to + i + stream * kPage, from + i + stream * kPage);
+  for (; done < bytes; done += 256) Stream256Bytes(to + done, from + done);
 }
 
 void Stream128(std::byte* to, const std::byte* from, size_t bytes) {
