@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/bytes.h"
+#include "common/log.h"
 #include "common/shared_memory.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/fault_soak_for_tests.h"
@@ -198,6 +199,7 @@ void TestMemory::Fill(uint64_t seed) {
 }
 
 int RunRemoteEngine(int fd) {
+  log::Init("error", "");  // the tests take its peers away all the time
   Server server;
   std::string request;
   while (ReceiveMessage(fd, request))
