@@ -37,6 +37,8 @@ bench: build models
 	@ninja -C build/release -j$(JOBS) --quiet baton_kernels_bench
 	@build/release/benchmarks/baton_kernels_bench --benchmark_min_time=0.2
 	@$(BATON) bench engine --model-path $(MODEL)
+	@$(BATON) bench transfer --provider shm
+	@$(BATON) bench transfer --provider tcp
 
 asan tsan: setup models
 	@tools/setup.sh --clang

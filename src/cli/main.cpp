@@ -21,7 +21,7 @@ constexpr const char* kUsage =
     "  serve        one server: --disaggregation-mode prefill, decode or null\n"
     "  router       fronts prefill and decode servers\n"
     "  chat         a conversation in the terminal\n"
-    "  bench        engine: tokens per second beside the limits of this machine; serving: load on an endpoint\n"
+    "  bench        engine: tokens per second; transfer: KV transfer; serving: load on an endpoint\n"
     "  render-chat  what a model would read for a chat request\n"
     "  version\n";
 
@@ -34,6 +34,7 @@ int RunBound(std::vector<std::string> arguments) {
   bench->require_subcommand(1);
   baton::cli::AddBenchEngineCommand(*bench, &exit_code);
   baton::cli::AddBenchServingCommand(*bench, &exit_code);
+  baton::cli::AddBenchTransferCommand(*bench, &exit_code);
   baton::cli::AddRouterCommand(app, &exit_code);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them back to front
   try {

@@ -176,6 +176,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.threads = static_cast<int>(v.Integer("threads"));
   o.io_threads = static_cast<int>(v.Integer("io-threads"));
   FillEngine(v, o.engine);
+  o.engine.shared_kv = o.mode != server::Mode::kNull && o.fabric.provider == transfer::ProviderKind::kShm;
   o.kv_dtype = v.Text("kv-cache-dtype");
   o.sampling_defaults = v.Text("sampling-defaults");
   o.enable_cache_report = v.On("enable-cache-report");

@@ -100,7 +100,8 @@ Result<std::unique_ptr<Engine>> Engine::Create(std::unique_ptr<kernels::Ops> ops
   }
   options.max_total_tokens = kv.pages * options.page_tokens;
   options.kv_memory_bytes = static_cast<size_t>(kv.pages) * kv.layout.PageBytes();
-  Result<std::unique_ptr<kernels::Buffer>> buffer = ops->Allocate(options.kv_memory_bytes);
+  Result<std::unique_ptr<kernels::Buffer>> buffer =
+      options.shared_kv ? ops->AllocateShared(options.kv_memory_bytes) : ops->Allocate(options.kv_memory_bytes);
   if (!buffer.ok()) return buffer.status().Prefixed("allocating the KV pool");
   kv.base = (*buffer)->span().data;
 

@@ -29,6 +29,7 @@ struct EngineOptions {
   kernels::DType kv_dtype = kernels::DType::kF16;
   int max_total_tokens = 0;      // KV pool size in tokens; 0: from kv_memory_bytes
   size_t kv_memory_bytes = size_t{1} << 30;
+  bool shared_kv = false;        // KV pool in memory that peers of this host can map (provider shm)
   int context_length = 0;        // 0: the model's
   int max_running = 256;         // sequences in one decode batch
   int max_queued = 4096;         // above it Submit answers kResourceExhausted

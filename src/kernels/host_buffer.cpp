@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/shared_memory.h"
+
 namespace baton::kernels {
 namespace {
 
@@ -27,7 +29,22 @@ class HostBuffer final : public Buffer {
   MemorySpan span_;
 };
 
+class SharedHostBuffer final : public Buffer {
+ public:
+  explicit SharedHostBuffer(SharedMemory memory) : memory_(std::move(memory)) {}
+  MemorySpan span() const override { return memory_.span(); }
+
+ private:
+  SharedMemory memory_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<Buffer>> AllocateSharedHostBuffer(size_t bytes) {
+  Result<SharedMemory> memory = SharedMemory::Create(bytes, SharedMemory::Pages::kHuge);
+  if (!memory.ok()) return memory.status();
+  return std::unique_ptr<Buffer>(std::make_unique<SharedHostBuffer>(*std::move(memory)));
+}
 
 Result<std::unique_ptr<Buffer>> AllocateHostBuffer(size_t bytes) {
   const bool large = bytes >= kHugePageBytes;

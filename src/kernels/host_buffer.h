@@ -11,5 +11,7 @@ namespace baton::kernels {
 
 // kResourceExhausted when the system has no memory for it.
 Result<std::unique_ptr<Buffer>> AllocateHostBuffer(size_t bytes);
+// SharedMemory on huge pages, all of it taken at once.
+Result<std::unique_ptr<Buffer>> AllocateSharedHostBuffer(size_t bytes);
 
 }  // namespace baton::kernels

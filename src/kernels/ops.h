@@ -90,6 +90,9 @@ class Ops {
   virtual Result<WeightPtr> LoadVector(const StoredTensor& stored) = 0;  // norm weights, biases
 
   virtual Result<std::unique_ptr<Buffer>> Allocate(size_t bytes) = 0;
+  // The same, in memory that other processes of this host can map (common/shared_memory.h) where
+  // the backend has such memory.
+  virtual Result<std::unique_ptr<Buffer>> AllocateShared(size_t bytes) { return Allocate(bytes); }
 
   // out[t, :] = table[tokens[t], :] * scale. Ids are in range (checked at the door).
   virtual void Embed(const Weight& table, std::span<const int32_t> tokens, float scale, Tensor out) = 0;

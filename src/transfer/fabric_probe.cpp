@@ -3,6 +3,7 @@
 #include <cstring>
 #include <thread>
 
+#include "common/shared_memory.h"
 #include "transfer/peer.h"
 
 namespace baton::transfer {
@@ -14,10 +15,10 @@ constexpr uint32_t kWrites = 16;
 // Both ends of the test; gives everything back to the fabric when it goes out of scope.
 class SelfTest {
  public:
-  explicit SelfTest(Fabric& fabric)
-      : fabric_(fabric), source_(kWrites * kWriteBytes), target_(kWrites * kWriteBytes) {
-    for (size_t i = 0; i < source_.size(); i += 64)
-      source_[i] = static_cast<std::byte>((i * 2654435761u) >> 16);
+  SelfTest(Fabric& fabric, MemorySpan source, MemorySpan target)
+      : fabric_(fabric), source_(source), target_(target) {
+    for (size_t i = 0; i < source_.size_bytes; i += 64)
+      source_.data[i] = static_cast<std::byte>((i * 2654435761u) >> 16);
   }
   ~SelfTest() {
     if (joined_) fabric_.Remove(peer_);
@@ -29,16 +30,16 @@ class SelfTest {
     if (Status s = Prepare(); !s.ok()) return s;
     // The first pass sets up connections and touches pages; the second is timed.
     if (Status s = Pass(deadline); !s.ok()) return s;
-    std::memset(target_.data(), 0, target_.size());
+    std::memset(target_.data, 0, target_.size_bytes);
     const TimePoint start = Now();
     if (Status s = Pass(deadline); !s.ok()) return s;
-    return static_cast<double>(source_.size()) / Seconds(Now() - start) / 1e9;
+    return static_cast<double>(source_.size_bytes) / Seconds(Now() - start) / 1e9;
   }
 
  private:
   Status Prepare() {
-    for (std::vector<std::byte>* buffer : {&source_, &target_}) {
-      Result<uint32_t> region = fabric_.Register({buffer->data(), buffer->size()});
+    for (const MemorySpan& memory : {source_, target_}) {
+      Result<uint32_t> region = fabric_.Register(memory);
       if (!region) return region.status();
       regions_[registered_++] = *region;
     }
@@ -55,7 +56,7 @@ class SelfTest {
 
   Status Pass(TimePoint deadline) {
     const uint64_t step = std::min(kWriteBytes, fabric_.traits().max_write_bytes);
-    const uint32_t total = static_cast<uint32_t>(source_.size() / step);
+    const uint32_t total = static_cast<uint32_t>(source_.size_bytes / step);
     std::vector<OpContext> contexts(total);
     std::vector<Completion> completions(64);
     uint32_t posted = 0, done = 0, arrived = 0;
@@ -85,13 +86,13 @@ class SelfTest {
                      arrived, total, posted);
       if (count == 0) std::this_thread::yield();
     }
-    if (std::memcmp(source_.data(), target_.data(), source_.size()) != 0)
+    if (std::memcmp(source_.data, target_.data, source_.size_bytes) != 0)
       return Error(Code::kDataCorrupt, "bytes written to itself came back changed");
     return Status::Ok();
   }
 
   Fabric& fabric_;
-  std::vector<std::byte> source_, target_;
+  const MemorySpan source_, target_;
   uint32_t regions_[2] = {};
   uint32_t registered_ = 0;
   MemoryKey key_;
@@ -102,7 +103,12 @@ class SelfTest {
 }  // namespace
 
 Result<double> RunSelfTest(Fabric& fabric, TimePoint deadline) {
-  Result<double> result = SelfTest(fabric).Run(deadline);
+  // As the pools that it stands for: memory that a peer of this host can map.
+  const Result<SharedMemory> source = SharedMemory::Create(kWrites * kWriteBytes, SharedMemory::Pages::kHuge);
+  if (!source.ok()) return source.status();
+  const Result<SharedMemory> target = SharedMemory::Create(kWrites * kWriteBytes, SharedMemory::Pages::kHuge);
+  if (!target.ok()) return target.status();
+  Result<double> result = SelfTest(fabric, source->span(), target->span()).Run(deadline);
   if (result.ok()) return result;
   return result.status().Prefixed("transfer self-test over " + fabric.traits().provider);
 }

@@ -1,7 +1,10 @@
 // Opening over real providers: choice, refusal, self-test.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "transfer/libfabric/choice.h"
+#include "transfer/libfabric/libfabric.h"
 #include "transfer/shm/shm.h"
 #include "transfer/transfer.h"
 
@@ -24,12 +27,33 @@ TEST(Provider, ReportsWhatItOpened) {
 }
 
 TEST(Provider, RequiredRdmaIsNeverReplaced) {
+  for (const ProviderKind kind : {ProviderKind::kAuto, ProviderKind::kEfa, ProviderKind::kTcp, ProviderKind::kShm}) {
+    Options options;
+    options.provider = kind;
+    options.require_rdma = true;
+    auto engine = Engine::Open(options, [](const Event&) {});
+    if (engine.ok()) GTEST_SKIP() << "this machine has RDMA: " << (*engine)->report().ToString();
+    EXPECT_EQ(engine.status().code(), Code::kUnsupported);
+    EXPECT_NE(engine.status().message().find("tcp"), std::string::npos) << engine.status().message();
+    EXPECT_NE(engine.status().message().find("--require-rdma"), std::string::npos);
+  }
+}
+
+// What was chosen is not only logged: whoever scrapes sees it.
+TEST(Provider, AutoSaysWhatItTookAndExportsIt) {
   Options options;
-  options.require_rdma = true;
   auto engine = Engine::Open(options, [](const Event&) {});
-  if (engine.ok()) GTEST_SKIP() << "this machine has RDMA: " << (*engine)->report().ToString();
-  EXPECT_EQ(engine.status().code(), Code::kUnsupported);
-  EXPECT_NE(engine.status().message().find("tcp"), std::string::npos) << engine.status().message();
+  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+  const FabricReport& report = (*engine)->report();
+  EXPECT_TRUE(report.provider == "efa" || report.provider == "tcp;ofi_rxm") << report.provider;
+  metrics::Registry registry;
+  (*engine)->ExportMetrics(registry);
+  const std::string text = registry.Render();
+  EXPECT_NE(text.find("baton_transfer_hardware_rdma{provider=\"" + report.provider + "\"} " +
+                      (report.hardware_rdma ? "1" : "0")),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("baton_transfer_self_test_gb_per_second{"), std::string::npos);
 }
 
 TEST(Provider, EfaWithoutEfaSaysWhy) {
@@ -69,6 +93,56 @@ TEST(Provider, CudaMemoryIsRefusedWithAWayOut) {
     EXPECT_EQ(status.code(), Code::kUnsupported);
     EXPECT_NE(status.message().find("CUDA"), std::string::npos);
   }
+}
+
+// One immediate may speak for many writes: each write completes once, each counts once.
+TEST(Batches, EveryWriteEndsAndArrivesOnce) {
+  Options options;
+  options.provider = ProviderKind::kTcp;
+  auto writer = *OpenLibfabric(options), target = *OpenLibfabric(options);
+  constexpr uint32_t kWrites = 300, kBytes = 512;
+  std::vector<std::byte> source(kWrites * kBytes), sink(kWrites * kBytes);
+  for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i * 31 >> 3);
+  const uint32_t from = *writer->Register({source.data(), source.size()});
+  const MemoryKey key = *target->Expose(*target->Register({sink.data(), sink.size()}));
+  const uint64_t peer = *writer->Insert(target->Address());
+  std::vector<OpContext> contexts(kWrites);
+  std::map<uint32_t, uint32_t> arrived;
+  std::map<OpContext*, uint32_t> done;
+  uint32_t posted = 0, count = 0, ended = 0;
+  const TimePoint deadline = Now() + 20s;
+  const auto imm_of = [](uint32_t i) { return i / 37 % 3 + 7; };  // runs longer and shorter than a batch
+  while ((count < kWrites || ended < kWrites) && Now() < deadline) {
+    Status why;
+    for (uint32_t i = 0; i < 50 && posted < kWrites; ++i) {
+      const PostResult result = writer->Write({.peer = peer,
+                                               .local_region = from,
+                                               .local_offset = posted * kBytes,
+                                               .bytes = kBytes,
+                                               .remote_address = key.base + posted * kBytes,
+                                               .remote_key = key.key,
+                                               .imm = imm_of(posted),
+                                               .context = &contexts[posted]},
+                                              Now(), why);
+      ASSERT_NE(result, PostResult::kFailed) << why.ToString();
+      if (result == PostResult::kAgain) break;
+      ++posted;
+    }
+    Completion few[5];  // less room than a batch has members
+    const size_t w = writer->Poll(Now(), few);
+    for (size_t i = 0; i < w; ++i, ++ended) {
+      ASSERT_EQ(few[i].kind, Completion::Kind::kDone) << few[i].status.ToString();
+      ++done[few[i].context];
+    }
+    const size_t t = target->Poll(Now(), few);
+    for (size_t i = 0; i < t; ++i, ++count) ++arrived[few[i].imm];
+  }
+  EXPECT_EQ(done.size(), kWrites);
+  for (const auto& [context, times] : done) EXPECT_EQ(times, 1u);
+  std::map<uint32_t, uint32_t> expected;
+  for (uint32_t i = 0; i < kWrites; ++i) ++expected[imm_of(i)];
+  EXPECT_EQ(arrived, expected);
+  EXPECT_EQ(source, sink);
 }
 
 // Two endpoints of one process: a key that was taken back, and places outside of the region.

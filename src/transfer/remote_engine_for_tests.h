@@ -1,11 +1,14 @@
 // For tests: an engine in another process, driven over a socket pair.
 //
 // The process is this test program run anew (never a fork of a program with threads), in the role
-// of RunRemoteEngine; main() is in process_test.cpp.
+// of RunRemoteEngine; main() is in remote_engine_test.cpp.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "common/shared_memory.h"
 #include "transfer/transfer.h"
 
 namespace baton::transfer {
@@ -15,11 +18,27 @@ inline constexpr const char* kRemoteEngineFlag = "--remote-engine";
 // The child: serves calls on `fd` until it closes. Exit code.
 int RunRemoteEngine(int fd);
 
+// A region of a test: memory that peers can map, or not.
+class TestMemory {
+ public:
+  TestMemory(uint64_t bytes, bool shared);
+  std::byte* data() { return shared_ ? shared_->span().data : private_.data(); }
+  const std::byte* data() const { return const_cast<TestMemory*>(this)->data(); }
+  uint64_t size() const { return shared_ ? shared_->span().size_bytes : private_.size(); }
+  MemorySpan span() { return {data(), size()}; }
+  void Fill(uint64_t seed);
+
+ private:
+  std::optional<SharedMemory> shared_;
+  std::vector<std::byte> private_;
+};
+
 class RemoteEngine {
  public:
   // Starts the process and opens its engine with one region of `region_bytes`, filled with bytes
   // of `seed` (0: zeros). Check status().
-  RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed);
+  RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared = false,
+               std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500));
   ~RemoteEngine();
   RemoteEngine(const RemoteEngine&) = delete;
   RemoteEngine& operator=(const RemoteEngine&) = delete;
@@ -39,6 +58,8 @@ class RemoteEngine {
   // Returns the writes of one round.
   uint32_t Send(Slot slot, std::span<const Run> runs, bool endless);
   Engine::Usage Usage();
+  // Stops sending, disconnects its peer and waits for the fence.
+  bool Leave();
 
   void Kill();  // SIGKILL, and waits for the end
 
@@ -48,13 +69,15 @@ class RemoteEngine {
   int pid_ = -1, fd_ = -1;
 };
 
-// Byte `i` of the pattern of `seed`.
-inline uint8_t PatternByte(uint64_t seed, uint64_t i) {
-  uint64_t x = (i / 8 + 1) * 0x9E3779B97F4A7C15ull ^ seed * 0xD1B54A32D192ED03ull;
+// The pattern of `seed`, by words of 8 bytes and by bytes.
+inline uint64_t PatternWord(uint64_t seed, uint64_t i) {
+  uint64_t x = (i + 1) * 0x9E3779B97F4A7C15ull ^ seed * 0xD1B54A32D192ED03ull;
   x ^= x >> 29;
   x *= 0xBF58476D1CE4E5B9ull;
-  x ^= x >> 32;
-  return static_cast<uint8_t>(x >> (8 * (i % 8)));
+  return x ^ x >> 32;
+}
+inline uint8_t PatternByte(uint64_t seed, uint64_t i) {
+  return static_cast<uint8_t>(PatternWord(seed, i / 8) >> (8 * (i % 8)));
 }
 
 }  // namespace baton::transfer

@@ -72,6 +72,9 @@ class ReferenceOps final : public Ops {
   Result<std::unique_ptr<Buffer>> Allocate(size_t bytes) override {
     return AllocateHostBuffer(bytes);
   }
+  Result<std::unique_ptr<Buffer>> AllocateShared(size_t bytes) override {
+    return AllocateSharedHostBuffer(bytes);
+  }
 
   void Embed(const Weight& table, std::span<const int32_t> tokens, float scale,
              Tensor out) override;

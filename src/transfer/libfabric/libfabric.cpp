@@ -7,9 +7,11 @@
 #include <map>
 #include <random>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/log.h"
+#include "transfer/libfabric/batches.h"
 #include "transfer/libfabric/choice.h"
 #include "transfer/libfabric/handles.h"
 
@@ -57,12 +59,17 @@ class LibfabricFabric final : public Fabric {
   // Posts bytes and immediate apart, relying on the order that the provider promises. For rxm: when
   // a connection is closed while a write with immediate is half received, rxm (1.17 at least) takes
   // the receiver's missing context for one of its own and crashes. A write without immediate has
-  // no such entry, and an immediate without bytes is never half received.
+  // no such entry, and an immediate without bytes is never half received. So one immediate may also
+  // speak for several writes (batches.h).
   bool SplitsImmediate() const { return choice_.name.find("ofi_rxm") != std::string::npos; }
   PostResult WriteSplit(const WriteRequest& request, const Region& region, Status& why);
+  PostResult PostImmediate(Status& why);
+  void FailOpen(const Status& why);
+  void Complete(Completion completion, void* context);
   bool AppKeys() const { return !(info().domain_attr->mr_mode & FI_MR_PROV_KEY); }
   Result<Fid<fid_mr>> MakeMr(const MemorySpan& memory, uint64_t access);
-  void ReadErrors(std::span<Completion> out, size_t& count);
+  bool ReadQueue();
+  bool ReadErrors();
   const fi_info& info() const { return *choice_.info; }
   Status Failed(std::string_view call, long error) const {
     return FabricError(Code::kUnavailable, choice_.name, call, error);
@@ -79,6 +86,12 @@ class LibfabricFabric final : public Fabric {
   std::map<uint64_t, Fid<fid_mr>> exposed_;  // by key, app keys only
   Fid<fid_ep> ep_;                           // last: closed before what is bound to it
   int wait_fd_ = -1;
+  WriteBatches batches_;
+  fi_rma_iov zero_target_{};  // of the open batch's immediate
+  void* zero_source_ = nullptr;
+  // Completions that found no room, or have not been read yet; reserved for all that there can be.
+  std::vector<Completion> ready_;
+  size_t ready_read_ = 0;
   uint64_t next_key_ = 0;
   std::unordered_map<std::string, KnownAddress> addresses_;
   std::unordered_map<uint64_t, std::string> names_;  // handle -> key of addresses_
@@ -91,6 +104,10 @@ Status LibfabricFabric::Open() {
   std::random_device random;
   next_key_ = (uint64_t{random()} << 20) | 1;
   FillTraits();
+  // The count of a batch travels in the upper half of the data, where there is one.
+  const bool counts = info().domain_attr->cq_data_size >= sizeof(uint64_t);
+  if (SplitsImmediate()) batches_.Reserve(traits_.max_in_flight, counts ? kMaxBatch : 1);
+  ready_.reserve(traits_.max_in_flight + kReadBatch * kMaxBatch);
   return Status::Ok();
 }
 
@@ -269,6 +286,8 @@ Result<uint64_t> LibfabricFabric::Insert(std::string_view address) {
 }
 
 void LibfabricFabric::Remove(uint64_t peer) {
+  if (WriteBatch* const batch = batches_.open(); batch && batch->peer == peer)
+    FailOpen(Error(Code::kUnavailable, "libfabric {}: the peer was removed", choice_.name));
   const auto name = names_.find(peer);
   if (name == names_.end()) return;
   KnownAddress& known = addresses_[name->second];
@@ -295,9 +314,15 @@ PostResult LibfabricFabric::Write(const WriteRequest& request, TimePoint, Status
 
 PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region& region,
                                        Status& why) {
+  if (!batches_.Takes(request.peer, request.imm)) {
+    const PostResult result = PostImmediate(why);
+    if (result == PostResult::kAgain) return result;
+    if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
+  }
+  if (!batches_.HasRoom()) return PostResult::kAgain;
   void* desc = region.desc;
-  iovec source{region.memory.data + request.local_offset, request.bytes};
-  fi_rma_iov target{request.remote_address, request.bytes, request.remote_key};
+  const iovec source{region.memory.data + request.local_offset, request.bytes};
+  const fi_rma_iov target{request.remote_address, request.bytes, request.remote_key};
   fi_msg_rma message{};
   message.msg_iov = &source;
   message.desc = &desc;
@@ -305,56 +330,120 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
   message.addr = request.peer;
   message.rma_iov = &target;
   message.rma_iov_count = 1;
-  ssize_t result = fi_writemsg(ep_.get(), &message, 0);
-  if (result == 0) {
-    // Should only this one be refused, both are posted again: the same bytes to the same place.
-    source.iov_len = target.len = 0;
-    message.data = request.imm;
-    message.context = request.context;
-    const uint64_t delivered = choice_.delivery_complete ? FI_DELIVERY_COMPLETE : 0;
-    result = fi_writemsg(ep_.get(), &message, FI_REMOTE_CQ_DATA | FI_COMPLETION | delivered);
-  }
-  if (result == 0) return PostResult::kPosted;
+  const ssize_t result = fi_writemsg(ep_.get(), &message, 0);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
-  why = Failed("fi_writemsg", result);
-  return PostResult::kFailed;
+  if (result != 0) {
+    why = Failed("fi_writemsg", result);
+    return PostResult::kFailed;
+  }
+  batches_.Add(request.peer, request.imm, request.context);
+  zero_target_ = target;
+  zero_source_ = source.iov_base;
+  return PostResult::kPosted;
+}
+
+// The immediate of the open batch, behind its bytes. To the place of its last write: some providers
+// look at place and key of an empty write too.
+PostResult LibfabricFabric::PostImmediate(Status& why) {
+  WriteBatch* const batch = batches_.open();
+  if (!batch) return PostResult::kPosted;
+  const iovec source{zero_source_, 0};
+  const fi_rma_iov target{zero_target_.addr, 0, zero_target_.key};
+  fi_msg_rma message{};
+  message.msg_iov = &source;
+  message.iov_count = 1;
+  void* desc = nullptr;
+  message.desc = &desc;
+  message.addr = batch->peer;
+  message.rma_iov = &target;
+  message.rma_iov_count = 1;
+  message.data = batch->data();
+  message.context = batch;
+  const uint64_t delivered = choice_.delivery_complete ? FI_DELIVERY_COMPLETE : 0;
+  const ssize_t result =
+      fi_writemsg(ep_.get(), &message, FI_REMOTE_CQ_DATA | FI_COMPLETION | delivered);
+  if (result == -FI_EAGAIN) return PostResult::kAgain;
+  if (result != 0) {
+    why = Failed("fi_writemsg", result);
+    return PostResult::kFailed;
+  }
+  batches_.Close();
+  return PostResult::kPosted;
+}
+
+void LibfabricFabric::FailOpen(const Status& why) {
+  WriteBatch* const batch = batches_.open();
+  if (!batch) return;
+  batches_.Close();
+  Completion failed;
+  failed.kind = Completion::Kind::kFailed;
+  failed.peer_lost = true;
+  failed.status = why;
+  Complete(std::move(failed), batch);
+}
+
+// `completion` of what was posted with `context`: one write, or each of a batch.
+void LibfabricFabric::Complete(Completion completion, void* context) {
+  if (!SplitsImmediate()) {
+    completion.context = static_cast<OpContext*>(context);
+    ready_.push_back(std::move(completion));
+    return;
+  }
+  WriteBatch* const batch = WriteBatch::Of(context);
+  for (uint32_t i = 0; i < batch->count; ++i) {
+    completion.context = batch->members[i];
+    ready_.push_back(completion);
+  }
+  batches_.Return(batch);
 }
 
 size_t LibfabricFabric::Poll(TimePoint, std::span<Completion> out) {
-  fi_cq_data_entry entries[kReadBatch];
+  Status why;
+  if (batches_.open() && PostImmediate(why) == PostResult::kFailed) FailOpen(why);
   size_t count = 0;
   while (count < out.size()) {
-    const size_t room = std::min(kReadBatch, out.size() - count);
-    const ssize_t n = fi_cq_read(cq_.get(), entries, room);
-    if (n == -FI_EAGAIN || n == 0) break;
-    if (n < 0) {
-      if (n != -FI_EAVAIL) log::error("{}", Failed("fi_cq_read", n).message());
-      ReadErrors(out, count);
-      break;
+    if (ready_read_ < ready_.size()) {
+      out[count++] = std::move(ready_[ready_read_++]);
+      continue;
     }
-    for (ssize_t i = 0; i < n; ++i) {
-      const fi_cq_data_entry& entry = entries[i];
-      Completion& completion = out[count];
-      // EFA left FI_RMA out of these flags before 2.4, so only these two are looked at.
-      const bool arrived = entry.flags & (FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA);
-      if (!arrived && !entry.op_context) continue;
-      completion = {};
-      completion.kind = arrived ? Completion::Kind::kArrived : Completion::Kind::kDone;
-      completion.imm = static_cast<uint32_t>(entry.data);
-      completion.bytes = arrived ? entry.len : 0;
-      completion.context = arrived ? nullptr : static_cast<OpContext*>(entry.op_context);
-      ++count;
-    }
-    if (static_cast<size_t>(n) < room) break;
+    ready_.clear();
+    ready_read_ = 0;
+    if (!ReadQueue()) break;
   }
   return count;
 }
 
-void LibfabricFabric::ReadErrors(std::span<Completion> out, size_t& count) {
-  while (count < out.size()) {
+// Moves what the queue holds to ready_. False when that is nothing.
+bool LibfabricFabric::ReadQueue() {
+  fi_cq_data_entry entries[kReadBatch];
+  const ssize_t n = fi_cq_read(cq_.get(), entries, kReadBatch);
+  if (n == -FI_EAGAIN || n == 0) return false;
+  if (n < 0) {
+    if (n != -FI_EAVAIL) log::error("{}", Failed("fi_cq_read", n).message());
+    return ReadErrors();
+  }
+  for (ssize_t i = 0; i < n; ++i) {
+    const fi_cq_data_entry& entry = entries[i];
+    // EFA left FI_RMA out of these flags before 2.4, so only these two are looked at.
+    if (!(entry.flags & (FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA))) {
+      if (entry.op_context) Complete({}, entry.op_context);
+      continue;
+    }
+    Completion arrived;
+    arrived.kind = Completion::Kind::kArrived;
+    arrived.imm = static_cast<uint32_t>(entry.data);
+    arrived.bytes = entry.len;
+    const uint32_t writes = SplitsImmediate() ? WriteBatch::CountOf(entry.data) : 1;
+    for (uint32_t w = 0; w < writes; ++w) ready_.push_back(arrived);
+  }
+  return true;
+}
+
+bool LibfabricFabric::ReadErrors() {
+  for (bool any = false;; any = true) {
     fi_cq_err_entry error{};
     const ssize_t n = fi_cq_readerr(cq_.get(), &error, 0);
-    if (n <= 0) return;
+    if (n <= 0) return any;
     // Errors of arrivals and of the provider's own traffic carry no operation of ours.
     if (!error.op_context || (error.flags & FI_REMOTE_WRITE)) {
       log::debug("libfabric {}: error without operation: {}", choice_.name, fi_strerror(error.err));
@@ -362,10 +451,8 @@ void LibfabricFabric::ReadErrors(std::span<Completion> out, size_t& count) {
     }
     char text[128] = "";
     const char* detail = fi_cq_strerror(cq_.get(), error.prov_errno, error.err_data, text, sizeof text);
-    Completion& completion = out[count++];
-    completion = {};
+    Completion completion;
     completion.kind = Completion::Kind::kFailed;
-    completion.context = static_cast<OpContext*>(error.op_context);
     // Every error of a write means that the way to the peer, or its permission, is gone: these
     // providers retry by themselves what can be retried. Only a peer that has not inserted our
     // address yet (efa's error 14) may be tried again.
@@ -374,10 +461,14 @@ void LibfabricFabric::ReadErrors(std::span<Completion> out, size_t& count) {
         Error(Code::kUnavailable, "libfabric {}: write to peer: {} ({}), provider says {} ({})",
               choice_.name, fi_strerror(error.err), error.err, detail ? detail : "nothing",
               error.prov_errno);
+    Complete(std::move(completion), error.op_context);
+    // A failed write must not wait for the rest of the errors.
+    if (ready_.size() + kMaxBatch > ready_.capacity()) return true;
   }
 }
 
 bool LibfabricFabric::PrepareSleep() {
+  if (batches_.open() || ready_read_ < ready_.size()) return false;
   if (wait_fd_ < 0) return true;
   fid* fids[] = {&cq_->fid};
   return fi_trywait(fabric_.get(), fids, 1) == FI_SUCCESS;

@@ -10,16 +10,21 @@
 
 namespace baton::transfer::shm {
 
-inline constexpr uint64_t kMagic = 0x31304D48534E5442;  // "BTNSHM01"
-inline constexpr uint32_t kEntries = 256;
+inline constexpr uint64_t kMagic = 0x32304D48534E5442;  // "BTNSHM02"
+inline constexpr uint32_t kEntries = 512;
+inline constexpr uint32_t kInlineBytes = 16;
+inline constexpr uint32_t kUnshared = ~0u;
 
-struct Entry {
+struct alignas(64) Entry {
   uint64_t source;   // in the writer's address space
   uint64_t offset;   // in the target's region
   uint64_t key;
   uint32_t bytes;
   uint32_t imm;
+  uint32_t region;         // number of the writer's region, kUnshared where peers cannot map it
   std::atomic<int32_t> error;  // by the target, before it moves `head` past: 0 or an errno
+  uint64_t region_offset;  // of the source
+  std::byte small[kInlineBytes];  // the bytes themselves, when they fit
 };
 
 struct Channel {

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -19,29 +20,33 @@
 #include <vector>
 
 #include "common/log.h"
+#include "common/shared_memory.h"
 #include "transfer/shm/channel.h"
+#include "transfer/shm/incoming.h"
 #include "transfer/shm/socket.h"
 
 namespace baton::transfer {
 namespace {
 
 using shm::Channel;
+using shm::ChannelPtr;
 using shm::Entry;
 using shm::Fd;
-using shm::Greeting;
+using shm::Incoming;
 using shm::kEntries;
+using shm::kInlineBytes;
+using shm::Notice;
 
-constexpr uint32_t kBatch = 64;                   // descriptors per process_vm_readv
-constexpr uint64_t kBatchBytes = 4 << 20;         // and bytes: about a millisecond of copying
-constexpr Duration kSocketInterval = 100us;       // between looks at the socket while awake
+constexpr Duration kSocketInterval = 100us;  // between looks at the socket while awake
 constexpr size_t kMaxWriters = 512;
 
-struct Unmapper {
-  void operator()(Channel* channel) const { munmap(channel, sizeof(Channel)); }
-};
-using ChannelPtr = std::unique_ptr<Channel, Unmapper>;
-
 Fd OpenPid(int pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
+
+// A number that no other endpoint of this host is likely to have: `probe_` is at its address.
+uint64_t Unlikely(const void* here) {
+  return reinterpret_cast<uint64_t>(here) * 0x9E3779B97F4A7C15u ^
+         static_cast<uint64_t>(Now().time_since_epoch().count());
+}
 
 // A way to a peer: we write descriptors.
 struct Outgoing {
@@ -53,17 +58,6 @@ struct Outgoing {
   bool dead = false;
 };
 
-// A peer's way to us: we read descriptors and copy.
-struct Incoming {
-  ChannelPtr channel;
-  std::string name;
-  Fd process;
-  int pid = 0;
-  uint64_t head = 0;
-  int refusal = 0;  // errno of the probe: every write is refused with it
-  bool dead = false;
-};
-
 class ShmFabric final : public Fabric {
  public:
   Status Open();
@@ -71,9 +65,9 @@ class ShmFabric final : public Fabric {
   const FabricTraits& traits() const override { return traits_; }
   std::string Address() const override { return fmt::format("{}:{}", getpid(), socket_.name()); }
   Result<uint32_t> Register(MemorySpan memory) override;
-  void Unregister(uint32_t region) override;
-  Result<MemoryKey> Expose(uint32_t region) override;
-  void Revoke(const MemoryKey& key) override { keys_.erase(key.key); }
+  void Unregister(uint32_t region) override { targets_.Unregister(region); }
+  Result<MemoryKey> Expose(uint32_t region) override { return targets_.Expose(region); }
+  void Revoke(const MemoryKey& key) override { targets_.Revoke(key.key); }
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -82,35 +76,23 @@ class ShmFabric final : public Fabric {
   bool PrepareSleep() override;
 
  private:
-  // Descriptors taken from a ring, checked, with where their bytes go.
-  struct Batch {
-    uint32_t count = 0;
-    uint64_t bytes = 0;
-    std::array<iovec, kBatch> from, to;
-    std::array<uint32_t, kBatch> imms;
-    std::array<int, kBatch> errors;
-  };
-
   void Watch(int fd);
   void ReadSocket();
   void Attach(shm::Socket::Message message);
+  void MapRegion(const shm::Socket::Message& message);
+  Status Share(const Outgoing& out, uint32_t region);
   void FindDead();
   void ReadCompletions(uint64_t handle, Outgoing& out, std::span<Completion> to, size_t& count);
   void FailAll(uint64_t handle, Outgoing& out);
-  void Pull(Incoming& in, std::span<Completion> to, size_t& count);
-  void Gather(Incoming& in, uint64_t available, uint32_t room, Batch& batch);
-  int Locate(const Incoming& in, uint64_t key, uint64_t offset, uint64_t bytes, void*& place) const;
-  void Copy(const Incoming& in, Batch& batch);
   void SetAsleep(bool asleep);
   bool HasWork() const;
 
   FabricTraits traits_;
   shm::Socket socket_;
   Fd epoll_;
-  uint64_t probe_ = 0;
-  std::vector<MemorySpan> regions_;
-  std::unordered_map<uint64_t, uint32_t> keys_;
-  uint64_t next_key_ = 0;
+  const uint64_t probe_ = Unlikely(this);
+  shm::Targets targets_{probe_};
+  std::vector<Fd> shared_;  // by region: its file, read-only; empty where peers cannot map it
   std::unordered_map<uint64_t, std::unique_ptr<Outgoing>> outgoing_;
   uint64_t next_peer_ = 1;
   std::vector<std::unique_ptr<Incoming>> incoming_;
@@ -133,12 +115,12 @@ Status ShmFabric::Open() {
   Watch(socket_.fd());
   AllowPeers();
   traits_.family = traits_.provider = "shm";
-  traits_.fabric = "process_vm_readv";
+  traits_.fabric = "mapped,process_vm_readv";
   traits_.rails = {"host"};
   traits_.write_path = "software";
   traits_.max_write_bytes = 1 << 30;
-  probe_ = next_key_ = reinterpret_cast<uint64_t>(this) * 0x9E3779B97F4A7C15u ^
-                       static_cast<uint64_t>(Now().time_since_epoch().count());
+  traits_.max_in_flight = 2048;
+  traits_.max_in_flight_peer = kEntries;
   return Status::Ok();
 }
 
@@ -155,19 +137,27 @@ Result<uint32_t> ShmFabric::Register(MemorySpan memory) {
                  "provider shm cannot register memory of CUDA device {}: register host memory and "
                  "stage through it",
                  memory.device_index);
-  regions_.push_back(memory);
-  return static_cast<uint32_t>(regions_.size() - 1);
+  const uint32_t region = targets_.Register(memory);
+  shared_.resize(region + 1);
+  if (const auto range = FindSharedMemory(memory.data, memory.size_bytes); range && memory.size_bytes)
+    shared_[region] = Fd(open(fmt::format("/proc/self/fd/{}", range->fd).c_str(), O_RDONLY | O_CLOEXEC));
+  for (const auto& [handle, out] : outgoing_)
+    if (Status s = Share(*out, region); !s.ok()) log::warn("{}", s.message());
+  return region;
 }
 
-void ShmFabric::Unregister(uint32_t region) {
-  regions_[region] = {};
-  std::erase_if(keys_, [&](const auto& key) { return key.second == region; });
-}
-
-Result<MemoryKey> ShmFabric::Expose(uint32_t region) {
-  const MemoryKey key{.base = 0, .key = ++next_key_};
-  keys_[key.key] = region;
-  return key;
+// Lets the peer map a region of ours. Without it the peer still gets the bytes, more slowly.
+Status ShmFabric::Share(const Outgoing& out, uint32_t region) {
+  const MemorySpan& memory = targets_.regions()[region];
+  const auto range = FindSharedMemory(memory.data, memory.size_bytes);
+  if (!shared_[region] || !range) return Status::Ok();
+  return socket_.Send(out.name,
+                      {.magic = shm::kMagic,
+                       .kind = Notice::Kind::kRegion,
+                       .place = range->offset,
+                       .value = region,
+                       .bytes = memory.size_bytes},
+                      shared_[region].get());
 }
 
 Result<uint64_t> ShmFabric::Insert(std::string_view address) {
@@ -192,10 +182,13 @@ Result<uint64_t> ShmFabric::Insert(std::string_view address) {
     return Error(Code::kUnavailable, "transfer over shm: mmap: {}", strerror(errno));
   out->channel.reset(new (place) Channel{});
   out->channel->magic = shm::kMagic;
-  const Greeting greeting{.magic = shm::kMagic,
-                          .probe_address = reinterpret_cast<uint64_t>(&probe_),
-                          .probe_value = probe_};
-  if (Status s = socket_.SendGreeting(out->name, greeting, memory.get()); !s.ok()) return s;
+  const Notice notice{.magic = shm::kMagic,
+                      .kind = Notice::Kind::kChannel,
+                      .place = reinterpret_cast<uint64_t>(&probe_),
+                      .value = probe_};
+  if (Status s = socket_.Send(out->name, notice, memory.get()); !s.ok()) return s;
+  for (uint32_t region = 0; region < shared_.size(); ++region)
+    if (Status s = Share(*out, region); !s.ok()) return s;
   Watch(out->process.get());
   const uint64_t handle = next_peer_++;
   outgoing_[handle] = std::move(out);
@@ -222,8 +215,12 @@ PostResult ShmFabric::Write(const WriteRequest& request, TimePoint, Status& why)
   Outgoing& out = *found->second;
   if (out.dead || out.tail - out.seen >= kEntries) return PostResult::kAgain;
   Entry& entry = out.channel->entries[out.tail % kEntries];
-  entry.source =
-      reinterpret_cast<uint64_t>(regions_[request.local_region].data + request.local_offset);
+  const std::byte* const source =
+      targets_.regions()[request.local_region].data + request.local_offset;
+  entry.source = reinterpret_cast<uint64_t>(source);
+  entry.region = shared_[request.local_region] ? request.local_region : shm::kUnshared;
+  entry.region_offset = request.local_offset;
+  if (request.bytes <= kInlineBytes) std::memcpy(entry.small, source, request.bytes);
   entry.offset = request.remote_address;
   entry.key = request.remote_key;
   entry.bytes = static_cast<uint32_t>(request.bytes);
@@ -250,23 +247,32 @@ size_t ShmFabric::Poll(TimePoint now, std::span<Completion> to) {
     ready_.pop_front();
   }
   for (auto& [handle, out] : outgoing_) ReadCompletions(handle, *out, to, count);
-  for (auto& in : incoming_) Pull(*in, to, count);
-  std::erase_if(incoming_, [](const auto& in) {
-    return in->dead || in->channel->closed.load(std::memory_order_acquire);
-  });
+  // A writer whose memory we may not read must have shared it: hear of that first.
+  if (std::any_of(incoming_.begin(), incoming_.end(),
+                  [](const auto& in) { return in->refusal() && in->HasEntries(); }))
+    ReadSocket();
+  for (auto& in : incoming_) in->Pull(targets_, socket_, to, count);
+  std::erase_if(incoming_, [](const auto& in) { return in->Over(); });
   return count;
 }
 
 void ShmFabric::ReadSocket() {
-  while (std::optional<shm::Socket::Message> message = socket_.Receive())
-    if (message->greeting) Attach(*std::move(message));
+  while (std::optional<shm::Socket::Message> message = socket_.Receive()) {
+    if (!message->whole) continue;
+    const bool ours = message->notice.magic == shm::kMagic && message->pid > 0;
+    if (ours && message->notice.kind == Notice::Kind::kChannel)
+      Attach(*std::move(message));
+    else if (ours && message->notice.kind == Notice::Kind::kRegion)
+      MapRegion(*message);
+    else
+      log::warn("transfer over shm: process {} sent a notice of another version", message->pid);
+  }
 }
 
 void ShmFabric::Attach(shm::Socket::Message message) {
-  const int fd = message.channel.get();
+  const int fd = message.file.get();
   const int seals = fcntl(fd, F_GET_SEALS);
-  const bool sound = message.body.magic == shm::kMagic && message.pid > 0 && seals >= 0 &&
-                     (seals & F_SEAL_SHRINK) &&
+  const bool sound = seals >= 0 && (seals & F_SEAL_SHRINK) &&
                      lseek(fd, 0, SEEK_END) == static_cast<off_t>(sizeof(Channel));
   if (!sound || incoming_.size() >= kMaxWriters) {
     log::warn("transfer over shm: refused a channel of process {} ({} attached)", message.pid,
@@ -275,21 +281,34 @@ void ShmFabric::Attach(shm::Socket::Message message) {
   }
   void* place = mmap(nullptr, sizeof(Channel), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (place == MAP_FAILED) return log::warn("transfer over shm: mmap: {}", strerror(errno));
-  auto in = std::make_unique<Incoming>();
-  in->channel.reset(static_cast<Channel*>(place));
-  in->name = std::move(message.from);
-  in->pid = message.pid;
-  in->process = OpenPid(message.pid);
-  if (!in->process) return;  // it is dead already
+  ChannelPtr channel(static_cast<Channel*>(place));
+  Fd process = OpenPid(message.pid);
+  if (!process) return;  // it is dead already
   uint64_t value = 0;
+  int refusal = 0;
   const iovec local{&value, sizeof value};
-  const iovec remote{reinterpret_cast<void*>(message.body.probe_address), sizeof value};
-  if (process_vm_readv(in->pid, &local, 1, &remote, 1, 0) != sizeof value)
-    in->refusal = errno;
-  else if (value != message.body.probe_value)
-    in->refusal = ESRCH;
-  Watch(in->process.get());
-  incoming_.push_back(std::move(in));
+  const iovec remote{reinterpret_cast<void*>(message.notice.place), sizeof value};
+  if (process_vm_readv(message.pid, &local, 1, &remote, 1, 0) != sizeof value)
+    refusal = errno;
+  else if (value != message.notice.value)
+    refusal = ESRCH;
+  Watch(process.get());
+  incoming_.push_back(std::make_unique<Incoming>(std::move(channel), std::move(message.from),
+                                                 message.pid, std::move(process), refusal));
+}
+
+// Of the newest channel of that name: an endpoint that joins anew shares its regions anew.
+void ShmFabric::MapRegion(const shm::Socket::Message& message) {
+  const auto in = std::find_if(incoming_.rbegin(), incoming_.rend(),
+                               [&](const auto& one) { return one->name() == message.from; });
+  if (in == incoming_.rend()) return;
+  const Notice& notice = message.notice;
+  const Status status = (*in)->memory().Map(
+      static_cast<uint32_t>(std::min<uint64_t>(notice.value, shm::kUnshared)), message.file.get(),
+      notice.place, notice.bytes);
+  if (!status.ok())
+    log::warn("transfer over shm: process {}: {}; its pages are read by system calls", message.pid,
+              status.message());
 }
 
 // A pidfd becomes readable when its process is gone.
@@ -310,7 +329,7 @@ void ShmFabric::FindDead() {
       ready_.push_back(std::move(gone));
     }
     for (auto& in : incoming_)
-      if (in->process.get() == fd) in->dead = true;
+      if (in->process() == fd) in->SetDead();
   }
 }
 
@@ -331,7 +350,7 @@ void ShmFabric::ReadCompletions(uint64_t, Outgoing& out, std::span<Completion> t
         error == EPERM
             ? Error(Code::kUnsupported,
                     "transfer over shm: the peer may not read this process's memory (another user, "
-                    "or ptrace is restricted): allow it (CAP_SYS_PTRACE, "
+                    "or ptrace is restricted) and it is not shared: allow it (CAP_SYS_PTRACE, "
                     "kernel.yama.ptrace_scope 0 or 1) or use provider tcp")
             : Error(Code::kUnavailable, "transfer over shm: the peer refused a write: {}",
                     strerror(error));
@@ -349,97 +368,11 @@ void ShmFabric::FailAll(uint64_t, Outgoing& out) {
   }
 }
 
-void ShmFabric::Pull(Incoming& in, std::span<Completion> to, size_t& count) {
-  Channel& channel = *in.channel;
-  const uint64_t tail = channel.tail.load(std::memory_order_acquire);
-  const uint64_t available = tail - in.head;
-  if (available == 0 || in.dead) return;
-  if (available > kEntries) {
-    in.dead = true;  // nonsense from the writer
-    return;
-  }
-  const auto room = static_cast<uint32_t>(std::min<size_t>(kBatch, to.size() - count));
-  if (room == 0 || channel.closed.load(std::memory_order_seq_cst)) return;
-  Batch batch;
-  Gather(in, available, room, batch);
-  Copy(in, batch);
-  // The writer gave up while we copied: its memory may have changed under us. Report nothing.
-  if (channel.closed.load(std::memory_order_seq_cst)) return;
-  for (uint32_t i = 0; i < batch.count; ++i) {
-    Entry& entry = channel.entries[(in.head + i) % kEntries];
-    entry.error.store(batch.errors[i], std::memory_order_relaxed);
-    if (batch.errors[i]) continue;
-    Completion& arrived = to[count++];
-    arrived = {};
-    arrived.kind = Completion::Kind::kArrived;
-    arrived.imm = batch.imms[i];
-    arrived.bytes = batch.to[i].iov_len;
-  }
-  in.head += batch.count;
-  channel.head.store(in.head, std::memory_order_seq_cst);
-  if (channel.writer_asleep.load(std::memory_order_seq_cst) && channel.writer_asleep.exchange(0))
-    socket_.Ring(in.name);
-}
-
-int ShmFabric::Locate(const Incoming& in, uint64_t key, uint64_t offset, uint64_t bytes,
-                      void*& place) const {
-  if (in.refusal) return in.refusal;
-  const auto found = keys_.find(key);
-  if (found == keys_.end()) return EKEYREVOKED;
-  const MemorySpan& region = regions_[found->second];
-  if (bytes > region.size_bytes || offset > region.size_bytes - bytes) return ERANGE;
-  place = region.data + offset;
-  return 0;
-}
-
-void ShmFabric::Gather(Incoming& in, uint64_t available, uint32_t room, Batch& batch) {
-  const uint64_t most = std::min<uint64_t>(available, room);
-  while (batch.count < most && batch.bytes < kBatchBytes) {
-    const uint32_t i = batch.count++;
-    const Entry& entry = in.channel->entries[(in.head + i) % kEntries];
-    // Read once: the other side could change it between check and use.
-    const uint64_t source = entry.source, offset = entry.offset, key = entry.key;
-    const uint32_t bytes = entry.bytes;
-    batch.imms[i] = entry.imm;
-    void* place = nullptr;
-    batch.errors[i] = Locate(in, key, offset, bytes, place);
-    const size_t length = batch.errors[i] ? 0 : bytes;
-    batch.from[i] = {reinterpret_cast<void*>(source), length};
-    batch.to[i] = {place, length};
-    batch.bytes += length;
-  }
-}
-
-void ShmFabric::Copy(const Incoming& in, Batch& batch) {
-  uint32_t first = 0;
-  std::array<iovec, kBatch> from = batch.from, to = batch.to;
-  while (first < batch.count) {
-    if (to[first].iov_len == 0) {
-      ++first;
-      continue;
-    }
-    const ssize_t n = process_vm_readv(in.pid, &to[first], batch.count - first, &from[first],
-                                       batch.count - first, 0);
-    if (n <= 0) {
-      // The first one cannot be read; what follows may.
-      batch.errors[first++] = n < 0 ? errno : EFAULT;
-      continue;
-    }
-    auto left = static_cast<size_t>(n);
-    while (first < batch.count && left >= to[first].iov_len) left -= to[first++].iov_len;
-    if (first == batch.count) break;
-    for (iovec* piece : {&to[first], &from[first]}) {
-      piece->iov_base = static_cast<char*>(piece->iov_base) + left;
-      piece->iov_len -= left;
-    }
-  }
-}
-
 void ShmFabric::SetAsleep(bool asleep) {
   asleep_ = asleep;
   for (auto& [handle, out] : outgoing_)
     out->channel->writer_asleep.store(asleep, std::memory_order_seq_cst);
-  for (auto& in : incoming_) in->channel->target_asleep.store(asleep, std::memory_order_seq_cst);
+  for (auto& in : incoming_) in->SetAsleep(asleep);
 }
 
 bool ShmFabric::HasWork() const {
@@ -447,7 +380,7 @@ bool ShmFabric::HasWork() const {
   for (const auto& [handle, out] : outgoing_)
     if (out->channel->head.load(std::memory_order_seq_cst) != out->seen && !out->dead) return true;
   for (const auto& in : incoming_)
-    if (in->channel->tail.load(std::memory_order_seq_cst) != in->head) return true;
+    if (in->HasEntries()) return true;
   return false;
 }
 

@@ -58,25 +58,25 @@ void Socket::Ring(const std::string& name) const {
                                             reinterpret_cast<sockaddr*>(&address), size);
 }
 
-Status Socket::SendGreeting(const std::string& name, const Greeting& greeting, int channel) const {
+Status Socket::Send(const std::string& name, const Notice& notice, int file) const {
   sockaddr_un address;
   msghdr message{};
   message.msg_name = &address;
   message.msg_namelen = FillAddress(name, address);
-  iovec body{const_cast<Greeting*>(&greeting), sizeof greeting};
+  iovec body{const_cast<Notice*>(&notice), sizeof notice};
   message.msg_iov = &body;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof channel)] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof file)] = {};
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof channel);
-  std::memcpy(CMSG_DATA(header), &channel, sizeof channel);
+  header->cmsg_len = CMSG_LEN(sizeof file);
+  std::memcpy(CMSG_DATA(header), &file, sizeof file);
   // The peer's queue holds few datagrams and empties as soon as it wakes.
   for (int attempt = 0; attempt < 20; ++attempt) {
-    if (sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof greeting)
+    if (sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof notice)
       return Status::Ok();
     if (errno != EAGAIN) break;
     usleep(1000);
@@ -90,7 +90,7 @@ std::optional<Socket::Message> Socket::Receive() const {
   msghdr message{};
   message.msg_name = &from;
   message.msg_namelen = sizeof from;
-  iovec body{&result.body, sizeof result.body};
+  iovec body{&result.notice, sizeof result.notice};
   message.msg_iov = &body;
   message.msg_iovlen = 1;
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(16 * sizeof(int))];
@@ -110,11 +110,11 @@ std::optional<Socket::Message> Socket::Receive() const {
       for (size_t i = 0; i < count; ++i) {
         int fd;
         std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-        result.channel = Fd(fd);
+        result.file = Fd(fd);
       }
     }
   }
-  result.greeting = size == sizeof result.body && result.channel;
+  result.whole = size == sizeof result.notice && result.file;
   const size_t prefix = offsetof(sockaddr_un, sun_path) + 1;
   if (message.msg_namelen > prefix && message.msg_namelen <= sizeof from)
     result.from.assign(from.sun_path + 1, message.msg_namelen - prefix);

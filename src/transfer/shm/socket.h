@@ -1,5 +1,5 @@
-// An endpoint's abstract datagram socket: its address, its doorbell, and the way by which channels
-// (memfds) reach it. Vanishes with the process. The kernel vouches for the sender's process id.
+// An endpoint's abstract datagram socket: its address, its doorbell, and the way by which memfds
+// (channels, shared regions) reach it. Vanishes with the process. The kernel vouches for the sender's process id.
 #pragma once
 
 #include <optional>
@@ -29,11 +29,16 @@ class Fd {
   int fd_ = -1;
 };
 
-// What a writer says when it opens a channel; the memfd travels beside it.
-struct Greeting {
+// What a writer says about the memfd that travels beside it.
+struct Notice {
+  enum class Kind : uint64_t {
+    kChannel = 1,  // the ring of its descriptors. 8 bytes of its memory at `place` hold `value`: the
+                   // target tries whether it may read there
+    kRegion,       // its region number `value`: `bytes` from `place` in the file
+  };
   uint64_t magic = 0;
-  uint64_t probe_address = 0;  // 8 bytes of the writer's memory that hold `probe_value`:
-  uint64_t probe_value = 0;    // the target tries whether it may read there
+  Kind kind{};
+  uint64_t place = 0, value = 0, bytes = 0;
 };
 
 class Socket {
@@ -45,12 +50,12 @@ class Socket {
 
   // Wakes the endpoint of that name. Losing it is harmless when its queue is full: it is awake then.
   void Ring(const std::string& name) const;
-  Status SendGreeting(const std::string& name, const Greeting& greeting, int channel) const;
+  Status Send(const std::string& name, const Notice& notice, int file) const;
 
   struct Message {
-    bool greeting = false;  // else a doorbell
-    Greeting body;
-    Fd channel;
+    bool whole = false;  // a notice with its file; else a doorbell
+    Notice notice;
+    Fd file;
     int pid = 0;            // of the sender, in this process's namespace; 0 when it is outside
     std::string from;
   };

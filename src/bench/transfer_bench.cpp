@@ -1,0 +1,319 @@
+// The writing end of `baton bench transfer`.
+#include "bench/transfer_bench.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "bench/transfer_blocks.h"
+#include "bench/transfer_messages.h"
+#include "common/bytes.h"
+
+namespace baton::bench {
+namespace {
+
+using transfer::Engine;
+using transfer::Event;
+using transfer::Run;
+using transfer::SendId;
+using transfer::Slot;
+
+constexpr size_t kMaxBlob = 1 << 20;
+
+double Percentile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[std::min(values.size() - 1, static_cast<size_t>(share * static_cast<double>(values.size())))];
+}
+
+class Writer {
+ public:
+  Writer(TransferLink& link, const TransferBenchOptions& options) : link_(link), options_(options) {}
+
+  Status Open() {
+    Result<BenchPool> pool = BenchPool::Create(options_.total_mib << 20, options_.shared_memory);
+    if (!pool.ok()) return pool.status();
+    pool_.emplace(*std::move(pool));
+    transfer::Options engine;
+    engine.provider = options_.provider;
+    engine.require_rdma = options_.require_rdma;
+    engine.host = link_.LocalHost();
+    const uint64_t smallest = *std::min_element(options_.block_kib.begin(), options_.block_kib.end());
+    engine.max_queued_runs = std::max<uint32_t>(1 << 16, static_cast<uint32_t>(options_.total_mib * 1024 / smallest) + 1);
+    engine.max_sends = std::max(engine.max_sends, options_.queue_depth);
+    auto opened = Engine::Open(engine, [this](const Event& event) { OnEvent(event); });
+    if (!opened.ok()) return opened.status();
+    engine_ = *std::move(opened);
+    if (auto region = engine_->Register(pool_->span()); !region.ok()) return region.status();
+    ByteWriter request;
+    request.Put(TransferRequest::kOpen);
+    request.Put(kTransferBenchVersion);
+    request.Put(static_cast<uint8_t>(options_.provider));
+    request.Put(static_cast<uint8_t>(options_.require_rdma));
+    request.Put(static_cast<uint8_t>(options_.shared_memory));
+    request.Put(uint64_t{pool_->span().size_bytes});
+    request.PutString(engine_->Describe());
+    std::string reply;
+    if (Status s = Call(request, reply); !s.ok()) return s;
+    ByteReader reader(reply);
+    reader.GetString(kMaxBlob);
+    auto peer = engine_->Connect(reader.GetString(kMaxBlob), Now() + options_.timeout);
+    if (!peer.ok()) return peer.status();
+    peer_ = *peer;
+    return Status::Ok();
+  }
+
+  const transfer::FabricReport& report() const { return engine_->report(); }
+
+  Result<TransferBenchRow> Measure(uint64_t block_kib) {
+    TransferBenchRow row;
+    const uint64_t block_bytes = block_kib << 10;
+    const auto blocks = static_cast<uint32_t>((options_.total_mib << 20) / block_bytes);
+    row.provider = report().provider;
+    row.fabric = report().fabric;
+    row.total_mib = options_.total_mib;
+    row.block_kib = block_kib;
+    row.blocks = blocks;
+    const uint64_t pattern = block_kib * 7919 + 1;
+    FillPattern(pool_->span(), pattern);
+    ByteWriter clear;
+    clear.Put(TransferRequest::kClear);
+    std::string reply;
+    if (Status s = Call(clear, reply); !s.ok()) return s;
+    std::vector<double> seconds;
+    for (int round = -1; round < options_.rounds; ++round) {  // the first touches the pages
+      const uint64_t order_seed = block_kib * 1000 + static_cast<uint64_t>(round + 1);
+      Result<double> took = Round(MakeBlockOrder(blocks, options_.scattered, order_seed), block_bytes);
+      if (!took.ok()) return took.status();
+      if (round >= 0) seconds.push_back(*took);
+      Result<uint64_t> wrong = Verify(block_bytes, blocks, order_seed, pattern);
+      if (!wrong.ok()) return wrong.status();
+      row.wrong += *wrong;
+    }
+    const double moved = static_cast<double>(blocks * block_bytes);
+    row.milliseconds = Percentile(seconds, 0.5) * 1e3;
+    row.gbps = moved / Percentile(seconds, 0.5) / 1e9;
+    row.best_gbps = moved / Percentile(seconds, 0) / 1e9;
+    if (Status s = MeasureLatency(block_bytes, blocks, row); !s.ok()) return s;
+    if (Status s = MeasureCeiling(block_bytes, blocks, row); !s.ok()) return s;
+    return row;
+  }
+
+ private:
+  // Sends a request; the reply's first string is its error.
+  Status Call(const ByteWriter& request, std::string& reply) {
+    Result<std::string> answer = link_.Call(request.bytes(), Now() + options_.timeout);
+    if (!answer.ok()) return answer.status();
+    reply = *std::move(answer);
+    const std::string error = ByteReader(reply).GetString(kMaxBlob);
+    return error.empty() ? Status::Ok() : Error(Code::kUnavailable, "the target: {}", error);
+  }
+
+  Result<std::vector<Slot>> Grant(uint32_t count) {
+    ByteWriter request;
+    request.Put(TransferRequest::kGrant);
+    request.Put(count);
+    request.Put(static_cast<uint32_t>(Milliseconds(options_.timeout)));
+    std::string reply;
+    if (Status s = Call(request, reply); !s.ok()) return s;
+    ByteReader reader(reply);
+    reader.GetString(kMaxBlob);
+    std::vector<Slot> slots(std::min(reader.Get<uint32_t>(), kMaxGrant));
+    for (Slot& slot : slots) {
+      slot.index = reader.Get<uint32_t>();
+      slot.generation = reader.Get<uint8_t>();
+    }
+    if (Status s = reader.Finish(); !s.ok()) return s;
+    return slots;
+  }
+
+  Status Seal(const std::vector<Slot>& slots, const std::vector<uint32_t>& writes) {
+    ByteWriter request;
+    request.Put(TransferRequest::kSeal);
+    request.Put(static_cast<uint32_t>(slots.size()));
+    for (size_t i = 0; i < slots.size(); ++i) {
+      request.Put(slots[i].index);
+      request.Put(slots[i].generation);
+      request.Put(writes[i]);
+    }
+    std::string reply;
+    return Call(request, reply);
+  }
+
+  Result<SendId> Post(Slot slot, std::span<const Run> runs, uint32_t& writes) {
+    auto send = engine_->Begin(peer_, slot, {0}, {0}, Now() + options_.timeout);
+    if (!send.ok()) return send.status();
+    auto pushed = engine_->Push(*send, runs);
+    engine_->Finish(*send);
+    if (!pushed.ok()) return pushed.status();
+    writes = *pushed;
+    return *send;
+  }
+
+  // Seconds for all blocks in queue_depth transfers.
+  Result<double> Round(const BlockOrder& order, uint64_t block_bytes) {
+    std::vector<Run> runs(order.from.size());
+    for (size_t i = 0; i < runs.size(); ++i)
+      runs[i] = {order.from[i] * block_bytes, order.to[i] * block_bytes, block_bytes};
+    const auto depth = static_cast<uint32_t>(std::min<size_t>(options_.queue_depth, runs.size()));
+    Result<std::vector<Slot>> slots = Grant(depth);
+    if (!slots.ok()) return slots.status();
+    std::vector<uint32_t> writes(depth);
+    std::vector<SendId> sends;
+    const TimePoint start = Now();
+    for (uint32_t i = 0; i < depth; ++i) {
+      const size_t first = runs.size() * i / depth, end = runs.size() * (i + 1) / depth;
+      Result<SendId> send = Post((*slots)[i], std::span(runs).subspan(first, end - first), writes[i]);
+      if (!send.ok()) return send.status();
+      sends.push_back(*send);
+    }
+    for (const SendId send : sends)
+      if (Status s = WaitFor(send); !s.ok()) return s;
+    const double seconds = Seconds(Now() - start);
+    if (Status s = Seal(*slots, writes); !s.ok()) return s;
+    return seconds;
+  }
+
+  Status MeasureLatency(uint64_t block_bytes, uint32_t blocks, TransferBenchRow& row) {
+    const auto samples = static_cast<uint32_t>(options_.latency_samples);
+    if (samples == 0) return Status::Ok();
+    const BlockOrder order = MakeBlockOrder(blocks, options_.scattered, block_bytes);
+    Result<std::vector<Slot>> slots = Grant(samples);
+    if (!slots.ok()) return slots.status();
+    std::vector<uint32_t> writes(samples);
+    std::vector<double> microseconds;
+    for (uint32_t i = 0; i < samples; ++i) {
+      const Run run{order.from[i % blocks] * block_bytes, order.to[i % blocks] * block_bytes, block_bytes};
+      const TimePoint start = Now();
+      Result<SendId> send = Post((*slots)[i], {&run, 1}, writes[i]);
+      if (!send.ok()) return send.status();
+      if (Status s = WaitFor(*send); !s.ok()) return s;
+      microseconds.push_back(Seconds(Now() - start) * 1e6);
+    }
+    row.p50_us = Percentile(microseconds, 0.5);
+    row.p99_us = Percentile(microseconds, 0.99);
+    return Seal(*slots, writes);
+  }
+
+  Status MeasureCeiling(uint64_t block_bytes, uint32_t blocks, TransferBenchRow& row) {
+    if (row.provider == "shm") {
+      row.ceiling = "memcpy";
+      row.ceiling_gbps = MeasureMemcpy(pool_->span(), MakeBlockOrder(blocks, options_.scattered, 1), block_bytes);
+      return Status::Ok();
+    }
+    row.ceiling = "socket stream";
+    const MemorySpan memory = pool_->span();
+    double best = 0;
+    for (int round = 0; round < 3; ++round) {
+      ByteWriter request;
+      request.Put(TransferRequest::kStream);
+      request.Put(uint64_t{memory.size_bytes});
+      const TimePoint deadline = Now() + options_.timeout;
+      const TimePoint start = Now();
+      if (Status s = link_.Send(request.bytes(), deadline); !s.ok()) return s;
+      if (Status s = link_.SendBytes(memory.data, memory.size_bytes, deadline); !s.ok()) return s;
+      if (Result<std::string> reply = link_.Receive(deadline); !reply.ok()) return reply.status();
+      best = std::max(best, static_cast<double>(memory.size_bytes) / Seconds(Now() - start) / 1e9);
+    }
+    row.ceiling_gbps = best;
+    return Status::Ok();
+  }
+
+  Result<uint64_t> Verify(uint64_t block_bytes, uint32_t blocks, uint64_t order_seed, uint64_t pattern_seed) {
+    ByteWriter request;
+    request.Put(TransferRequest::kVerify);
+    request.Put(block_bytes);
+    request.Put(blocks);
+    request.Put(static_cast<uint8_t>(options_.scattered));
+    request.Put(order_seed);
+    request.Put(pattern_seed);
+    std::string reply;
+    if (Status s = Call(request, reply); !s.ok()) return s;
+    ByteReader reader(reply);
+    reader.GetString(kMaxBlob);
+    const auto wrong = reader.Get<uint64_t>();
+    if (Status s = reader.Finish(); !s.ok()) return s;
+    return wrong;
+  }
+
+  void OnEvent(const Event& event) {
+    if (event.kind != Event::Kind::kSendDone && event.kind != Event::Kind::kSendFailed) return;
+    const std::lock_guard lock(mutex_);
+    ended_[event.send.value] = event.status;
+    changed_.notify_all();
+  }
+
+  Status WaitFor(SendId send) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_until(lock, Now() + options_.timeout, [&] { return ended_.contains(send.value); }))
+      return Error(Code::kDeadlineExceeded, "a send did not end");
+    return std::move(ended_.extract(send.value).mapped());
+  }
+
+  TransferLink& link_;
+  const TransferBenchOptions& options_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<uint64_t, Status> ended_;
+  std::optional<BenchPool> pool_;  // outlives the engine
+  std::unique_ptr<Engine> engine_;
+  transfer::PeerId peer_{};
+};
+
+Status CheckOptions(const TransferBenchOptions& o) {
+  if (o.total_mib == 0 || o.total_mib > kMaxPoolBytes >> 20)
+    return Error(Code::kInvalidArgument, "--total-mib must be between 1 and {}, got {}", kMaxPoolBytes >> 20, o.total_mib);
+  if (o.block_kib.empty()) return Error(Code::kInvalidArgument, "--block-kib needs at least one size");
+  for (const uint64_t kib : o.block_kib)
+    if (kib == 0 || kib > o.total_mib * 1024)
+      return Error(Code::kInvalidArgument, "--block-kib must be between 1 and the total of {} KiB, got {}", o.total_mib * 1024, kib);
+  if (o.queue_depth == 0 || o.queue_depth > kMaxGrant)
+    return Error(Code::kInvalidArgument, "--queue-depth must be between 1 and {}, got {}", kMaxGrant, o.queue_depth);
+  if (o.rounds < 1 || o.rounds > 1000) return Error(Code::kInvalidArgument, "--rounds must be between 1 and 1000, got {}", o.rounds);
+  if (o.latency_samples < 0 || o.latency_samples > static_cast<int>(kMaxGrant))
+    return Error(Code::kInvalidArgument, "--latency-samples must be between 0 and {}, got {}", kMaxGrant, o.latency_samples);
+  return Status::Ok();
+}
+
+}  // namespace
+
+json::object TransferBenchRow::ToJson(const TransferBenchOptions& options) const {
+  return {{"provider", provider},
+          {"fabric", fabric},
+          {"total_mib", total_mib},
+          {"block_kib", block_kib},
+          {"blocks", blocks},
+          {"order", options.scattered ? "random" : "sequential"},
+          {"memory", options.shared_memory ? "shared" : "private"},
+          {"queue_depth", options.queue_depth},
+          {"rounds", options.rounds},
+          {"time_ms", milliseconds},
+          {"gbps", gbps},
+          {"best_gbps", best_gbps},
+          {"p50_us", p50_us},
+          {"p99_us", p99_us},
+          {"wrong", wrong},
+          {"ceiling", ceiling},
+          {"ceiling_gbps", ceiling_gbps}};
+}
+
+Status RunTransferBench(TransferLink link, const TransferBenchOptions& options,
+                        const std::function<void(const std::string&)>& on_open,
+                        const std::function<void(const TransferBenchRow&)>& on_row) {
+  if (Status s = CheckOptions(options); !s.ok()) return s;
+  Writer writer(link, options);
+  if (Status s = writer.Open(); !s.ok()) return s;
+  on_open(writer.report().ToString());
+  uint64_t wrong = 0;
+  for (const uint64_t block_kib : options.block_kib) {
+    const Result<TransferBenchRow> row = writer.Measure(block_kib);
+    if (!row.ok()) return row.status();
+    on_row(*row);
+    wrong += row->wrong;
+  }
+  return wrong ? Error(Code::kDataCorrupt, "{} bytes came out wrong at the target", wrong) : Status::Ok();
+}
+
+}  // namespace baton::bench

@@ -1,0 +1,52 @@
+// `baton bench transfer`: speed of the transfer engine between two processes or two hosts, every
+// byte checked, with what a plain memcpy or a plain socket stream reaches beside it.
+//
+// The writer (RunTransferBench) drives; the target (ServeTransferBench) grants, receives and checks.
+// Times are the writer's: from its first call until it knows that all bytes are in the target's
+// memory. Nothing waits without a deadline.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bench/transfer_link.h"
+#include "common/json.h"
+#include "common/status.h"
+#include "transfer/transfer.h"
+
+namespace baton::bench {
+
+struct TransferBenchOptions {
+  transfer::ProviderKind provider = transfer::ProviderKind::kAuto;
+  bool require_rdma = false;
+  uint64_t total_mib = 72;
+  std::vector<uint64_t> block_kib = {4, 16, 64, 1024};
+  uint32_t queue_depth = 1;    // transfers at once; each moves its share of the blocks
+  bool scattered = true;       // block places in random order on both sides
+  bool shared_memory = true;   // pools as the server's; false: private memory
+  int rounds = 5;              // the median counts
+  int latency_samples = 200;   // transfers of one block, one after another; 0: none
+  Duration timeout = 60s;      // of each step
+};
+
+// One block size.
+struct TransferBenchRow {
+  std::string provider, fabric, ceiling;  // ceiling: "memcpy" or "socket stream"
+  uint64_t total_mib = 0, block_kib = 0, blocks = 0;
+  double milliseconds = 0, gbps = 0, best_gbps = 0, ceiling_gbps = 0;
+  double p50_us = 0, p99_us = 0;  // of one block
+  uint64_t wrong = 0;             // bytes, over all rounds
+  json::object ToJson(const TransferBenchOptions& options) const;
+};
+
+// `on_open` gets the engine's report, `on_row` every row as it is measured. kDataCorrupt when bytes
+// were wrong (after all rows).
+Status RunTransferBench(TransferLink link, const TransferBenchOptions& options,
+                        const std::function<void(const std::string&)>& on_open,
+                        const std::function<void(const TransferBenchRow&)>& on_row);
+
+// The other end: serves one writer until it leaves.
+Status ServeTransferBench(TransferLink link, Duration timeout);
+
+}  // namespace baton::bench

@@ -1,0 +1,89 @@
+// A peer's way to us: descriptors that it wrote, bytes that we fetch.
+//
+// Where the bytes come from, best first: the descriptor itself (a few bytes), the writer's shared
+// region mapped here (a plain copy), the writer's memory by process_vm_readv.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "transfer/fabric.h"
+#include "transfer/shm/channel.h"
+#include "transfer/shm/peer_memory.h"
+#include "transfer/shm/socket.h"
+#include "transfer/shm/targets.h"
+
+namespace baton::transfer::shm {
+
+struct Unmapper {
+  void operator()(Channel* channel) const { munmap(channel, sizeof(Channel)); }
+};
+using ChannelPtr = std::unique_ptr<Channel, Unmapper>;
+
+class Incoming {
+ public:
+  // `refusal`: errno with which this process may not read the writer's memory, or 0.
+  Incoming(ChannelPtr channel, std::string name, int pid, Fd process, int refusal)
+      : channel_(std::move(channel)),
+        name_(std::move(name)),
+        process_(std::move(process)),
+        pid_(pid),
+        refusal_(refusal) {}
+
+  // Copies a batch and reports its arrivals from to[count] on.
+  void Pull(const Targets& targets, const Socket& socket, std::span<Completion> to, size_t& count);
+
+  bool HasEntries() const {
+    return !dead_ && channel_->tail.load(std::memory_order_seq_cst) != head_;
+  }
+  bool Over() const { return dead_ || channel_->closed.load(std::memory_order_acquire); }
+  void SetAsleep(bool asleep) {
+    channel_->target_asleep.store(asleep, std::memory_order_seq_cst);
+  }
+  void SetDead() { dead_ = true; }
+
+  const std::string& name() const { return name_; }
+  int process() const { return process_.get(); }
+  int refusal() const { return refusal_; }
+  PeerMemory& memory() { return memory_; }
+
+ private:
+  static constexpr uint32_t kBatch = 64;           // descriptors, also per process_vm_readv
+  static constexpr uint64_t kBatchBytes = 4 << 20; // about a millisecond of copying
+  static constexpr uint64_t kRingBytes = 2 << 20;  // copied before a sleeping writer hears of it
+
+  // Descriptors taken from the ring and what became of them.
+  struct Batch {
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    bool streamed = false;
+    std::array<uint32_t, kBatch> imms, lengths;
+    std::array<int, kBatch> errors;
+    // Those that need the system call, and which descriptor each is of.
+    uint32_t remote = 0;
+    std::array<iovec, kBatch> from, to;
+    std::array<uint32_t, kBatch> owners;
+  };
+
+  void Fetch(const Targets& targets, uint64_t available, uint32_t room, Batch& batch);
+  int FetchOne(const Targets& targets, const Entry& entry, uint32_t i, Batch& batch);
+  void ReadRemote(Batch& batch) const;
+  void RingWriter(const Socket& socket, uint64_t available, uint64_t bytes);
+
+  ChannelPtr channel_;
+  std::string name_;
+  Fd process_;
+  int pid_ = 0;
+  int refusal_ = 0;
+  uint64_t head_ = 0;
+  uint64_t unrung_entries_ = 0, unrung_bytes_ = 0;
+  bool dead_ = false;
+  PeerMemory memory_;
+};
+
+}  // namespace baton::transfer::shm

@@ -1,0 +1,51 @@
+// This endpoint's regions and the keys that open them to writers.
+#pragma once
+
+#include <cerrno>
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "common/memory.h"
+#include "transfer/fabric.h"
+
+namespace baton::transfer::shm {
+
+class Targets {
+ public:
+  explicit Targets(uint64_t first_key) : next_key_(first_key) {}
+
+  uint32_t Register(MemorySpan memory) {
+    regions_.push_back(memory);
+    return static_cast<uint32_t>(regions_.size() - 1);
+  }
+  void Unregister(uint32_t region) {
+    regions_[region] = {};
+    std::erase_if(keys_, [&](const auto& key) { return key.second == region; });
+  }
+  MemoryKey Expose(uint32_t region) {
+    const MemoryKey key{.base = 0, .key = ++next_key_};
+    keys_[key.key] = region;
+    return key;
+  }
+  void Revoke(uint64_t key) { keys_.erase(key); }
+
+  // 0 and the place, or an errno. The range comes from a peer: nothing about it is trusted.
+  int Locate(uint64_t key, uint64_t offset, uint64_t bytes, std::byte*& place) const {
+    const auto found = keys_.find(key);
+    if (found == keys_.end()) return EKEYREVOKED;
+    const MemorySpan& region = regions_[found->second];
+    if (bytes > region.size_bytes || offset > region.size_bytes - bytes) return ERANGE;
+    place = region.data + offset;
+    return 0;
+  }
+
+  const std::vector<MemorySpan>& regions() const { return regions_; }
+
+ private:
+  std::vector<MemorySpan> regions_;
+  std::unordered_map<uint64_t, uint32_t> keys_;
+  uint64_t next_key_;
+};
+
+}  // namespace baton::transfer::shm
