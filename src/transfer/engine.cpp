@@ -60,6 +60,7 @@ class EngineImpl final : public Engine {
     core_.Seal(slot, writes);
     worker_.Wake();
   }
+  uint32_t Arrived(Slot slot) const override { return core_.Arrived(slot); }
   void Cancel(Slot slot) override {
     core_.Cancel(slot);
     worker_.Wake();
@@ -69,8 +70,8 @@ class EngineImpl final : public Engine {
     worker_.Wake();
   }
   Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
-                       TimePoint deadline) override {
-    return Waking(core_.Begin(peer, remote_slot, local, remote_region, deadline));
+                       TimePoint deadline, Priority priority) override {
+    return Waking(core_.Begin(peer, remote_slot, local, remote_region, deadline, priority));
   }
   Result<uint32_t> Push(SendId send, std::span<const Run> runs) override {
     return Waking(core_.Push(send, runs));
@@ -218,7 +219,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
           std::min<uint64_t>({options.max_write_bytes, traits.max_write_bytes, 1u << 30}),
       .probe_interval = options.peer_timeout / 6,
       .peer_timeout = options.peer_timeout,
-      .epoch = RandomEpoch()};
+      .epoch = RandomEpoch(),
+      .control_wait = options.control_wait,
+      .checksum = options.checksum};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));
   if (Status s = core->Open(); !s.ok()) return s;
   return std::unique_ptr<Engine>(
