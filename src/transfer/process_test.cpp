@@ -14,6 +14,7 @@
 #include "transfer/event_log_for_tests.h"
 #include "transfer/plan.h"
 #include "transfer/remote_engine_for_tests.h"
+#include "transfer/simulation_for_tests.h"
 
 extern char** environ;
 
@@ -577,5 +578,6 @@ int main(int argc, char** argv) {
   if (argc > 4 && std::string_view(argv[1]) == "--bench")
     return Bench(*ParseProvider(argv[2]), std::stoull(argv[3]) << 20, std::stoull(argv[4]) << 10);
   testing::InitGoogleTest(&argc, argv);
+  if (const auto code = RunSimulationCommand(argc, argv)) return *code;
   return RUN_ALL_TESTS();
 }

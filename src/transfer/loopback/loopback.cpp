@@ -345,6 +345,9 @@ class Network final : public LoopbackNetwork {
         message.fails ? std::uniform_int_distribution<uint64_t>(0, message.bytes)(random_)
                       : message.bytes;
     std::memcpy(region->data + message.address, from, bytes);
+    // Only what checksums guard: mails have checks of their own, and are told apart by their size.
+    if (bytes && Chance(faults_.corrupt))
+      region->data[message.address + random_() % bytes] ^= std::byte{0x40};
     if (message.fails) {
       Complete(message, Failure("injected write failure or lost rail", false), now + Delay());
       return false;

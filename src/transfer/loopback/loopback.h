@@ -24,6 +24,7 @@ struct LoopbackFaults {
   bool keep_order = false;              // deliver each pair's writes in the order posted, as tcp does
   double busy = 0;                      // Write says kAgain
   double fail = 0;                      // the write fails; some of its bytes may have landed
+  double corrupt = 0;                   // one byte of the write changes on its way
   double dead_silence = 0;              // a write to a dead endpoint never completes, else it fails
   double rnr = 0;                       // the target is not ready: the write comes rnr_delay later
   Duration rnr_delay{0};
