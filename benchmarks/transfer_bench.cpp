@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <random>
 
+#include "transfer/crc32c.h"
+#include "transfer/engine_core.h"
+#include "transfer/loopback/loopback.h"
 #include "transfer/plan.h"
 
 namespace baton::transfer {
@@ -64,6 +67,66 @@ BENCHMARK(PlanOneLayer);
 BENCHMARK(PlanUnequalPages);
 BENCHMARK(PlanHalfTheHeads);
 BENCHMARK(PlanLatentLayerMajor);
+
+// Two cores on the loopback network, stepped by one thread: push, post, land, complete, count.
+void Posts(benchmark::State& state) {
+  constexpr uint32_t kRuns = 4096, kBytes = 64;
+  const auto network = LoopbackNetwork::Create();
+  std::vector<std::byte> memory(kRuns * kBytes);
+  uint64_t done = 0;
+  EngineCore a(network->Open(8192), {.epoch = 1}, [](const Event&) {});
+  EngineCore b(network->Open(8192), {.epoch = 2}, [&](const Event&) { ++done; });
+  for (EngineCore* core : {&a, &b})
+    if (!core->Open().ok() || !core->Register({memory.data(), memory.size()}).ok()) std::abort();
+  TimePoint now = Now();
+  const PeerId to_b = *a.AddPeer(*ParseBlob(*b.Describe()), now);
+  const PeerId to_a = *b.AddPeer(*ParseBlob(*a.Describe()), now);
+  const auto step = [&] {
+    now = Now();
+    a.Step(now);
+    b.Step(now);
+  };
+  for (int i = 0; i < 100; ++i) step();
+  std::vector<Run> runs;
+  for (uint32_t i = 0; i < kRuns; ++i) runs.push_back({i * kBytes, (kRuns - 1 - i) * kBytes, kBytes});
+  for (auto _ : state) {
+    const uint64_t before = done;
+    const Slot slot = *b.Expect(to_a, now + 100s);
+    const SendId send = *a.Begin(to_b, slot, {0}, {0}, now + 100s);
+    const uint32_t writes = *a.Push(send, runs);
+    a.Finish(send);
+    b.Seal(slot, writes);
+    while (done == before) step();
+    b.Release(slot);
+    step();
+  }
+  state.SetItemsProcessed(state.iterations() * kRuns);
+}
+BENCHMARK(Posts);
+
+void PushOnly(benchmark::State& state) {
+  SendTable table(4, 1 << 16, 1 << 20);
+  const SendId send = *table.Begin({.local_bytes = 1 << 20, .remote_bytes = 1 << 20});
+  std::vector<Run> runs(1024, {0, 0, 4096});
+  table.TakeDirty([&](uint32_t index, SendTable::Requests) {
+    table[index].state = SendTable::State::kOpen;
+  });
+  for (auto _ : state) {
+    if (!table.Push(send, runs).ok()) std::abort();
+    SendTable::Entry& entry = table[SendTable::IndexOf(send)];
+    table.TakeRuns(table.RunsSoFar(), [](uint32_t) {});
+    table.DropRuns(entry);
+  }
+  state.SetItemsProcessed(state.iterations() * runs.size());
+}
+BENCHMARK(PushOnly);
+
+void Checksum(benchmark::State& state) {
+  std::vector<std::byte> data(static_cast<size_t>(state.range(0)), std::byte{7});
+  for (auto _ : state) benchmark::DoNotOptimize(Crc32c(data.data(), data.size()));
+  state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(Checksum)->Arg(4096)->Arg(1 << 20);
 
 }  // namespace
 }  // namespace baton::transfer

@@ -31,8 +31,8 @@ class CreditBook {
   static constexpr uint32_t kLeast = 8, kFirst = 32, kMost = 512;
 
   // `entries` of the completion queue (0: it has no bound), of which our own writes may take `own`.
-  CreditBook(uint32_t entries, uint32_t own)
-      : unlimited_(entries == 0), budget_(entries > own ? entries - own : 0), accounts_(kMailboxCells) {}
+  CreditBook(uint32_t entries, uint32_t own, uint32_t accounts = kMailboxCells)
+      : unlimited_(entries == 0), budget_(entries > own ? entries - own : 0), accounts_(accounts) {}
 
   bool unlimited() const { return unlimited_; }
   bool HasRoom() const { return unlimited_ || held_ + kLeast + kMails <= budget_; }

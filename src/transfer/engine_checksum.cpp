@@ -14,7 +14,7 @@ Status EngineCore::PrepareChecksums() {
     if (memory.device != DeviceKind::kHost)
       return Error(Code::kUnsupported,
                    "the peer runs with --kv-checksum, which needs the KV in host memory");
-  std::vector<BlockOutbox> blocks(kMailboxCells);
+  std::vector<BlockOutbox> blocks(config_.max_peers);
   Result<uint32_t> region = fabric_->Register(
       {reinterpret_cast<std::byte*>(blocks.data()), blocks.size() * sizeof(BlockOutbox)});
   if (!region) return region.status();

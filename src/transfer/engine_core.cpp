@@ -15,14 +15,15 @@ EngineCore::EngineCore(std::unique_ptr<Fabric> fabric, const Config& config,
       slots_(config.max_slots),
       sends_(config.max_sends, config.max_queued_runs, config.max_write_bytes),
       timers_(config.max_slots + config.max_sends),
-      credits_(fabric_->traits().cq_entries, fabric_->traits().max_in_flight),
-      key_sets_(*fabric_, credits_, config.checksum),
+      credits_(fabric_->traits().cq_entries, fabric_->traits().max_in_flight, config.max_peers),
+      key_sets_(*fabric_, credits_, config.checksum, config.max_peers),
       ops_(fabric_->traits().max_in_flight + 64),
       completions_(kPollBatch),
-      outboxes_(kMailboxCells) {
+      outboxes_(config.max_peers),
+      free_outboxes_(config.max_peers) {
   BATON_CHECK(config.max_slots <= kImmSlots, "{} slots do not fit into the immediate",
               config.max_slots);
-  BATON_CHECK(config.epoch != 0);
+  BATON_CHECK(config.epoch != 0 && config.max_peers > 0 && config.max_peers <= kMailboxCells);
   events_.reserve(1024);
   emitting_.reserve(1024);
   touched_sends_.reserve(config.max_sends);
@@ -99,6 +100,7 @@ EngineCore::StepResult EngineCore::Step(TimePoint now) {
   ApplyCompletions(count, now);
   // The revoked keys and the hellos of earlier steps are older than this poll.
   if (count < completions_.size()) credits_.OnQueueEmpty();
+  if (!credits_.unlimited()) Stats::Set(stats_->credits_held, credits_.held());
   timers_.Advance(now, [this, now](uint32_t id) { OnTimer(id, now); });
   PostAll(now);
   if (now >= next_tending_) TendPeers(now);

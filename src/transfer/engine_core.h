@@ -46,6 +46,7 @@ class EngineCore {
     uint64_t epoch = 0;               // not 0; random per process start
     Duration control_wait = 1ms;      // see Options
     bool checksum = false;
+    uint32_t max_peers = kMailboxCells;  // descriptions in use at a time; at most kMailboxCells
   };
   enum class PeerState : uint8_t { kJoining, kReady, kLost };
   struct StepResult {
@@ -190,7 +191,7 @@ class EngineCore {
   std::vector<Outbox> outboxes_;            // by Peer::outbox
   std::vector<BlockOutbox> block_outboxes_;  // likewise; made when a peer wants checksums
   uint32_t outbox_region_ = 0, block_region_ = 0;
-  IndexPool free_outboxes_{kMailboxCells};
+  IndexPool free_outboxes_;
   std::vector<MemorySpan> memories_;         // by fabric region
   std::vector<std::vector<ManifestEntry>> entries_;  // by slot, in checksum mode
   TimePoint last_step_{};

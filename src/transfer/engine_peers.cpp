@@ -40,7 +40,7 @@ Result<PeerId> EngineCore::AddPeer(PeerBlob blob, TimePoint now) {
     if (Status s = PrepareChecksums(); !s.ok()) return s;
   const std::optional<uint32_t> outbox = free_outboxes_.Take();
   if (!outbox)
-    return Error(Code::kResourceExhausted, "{} peers are connected, which is the most", kMailboxCells);
+    return Error(Code::kResourceExhausted, "{} peers are connected, which is the most", config_.max_peers);
   Result<uint64_t> address = fabric_->Insert(blob.address);
   if (!address) {
     free_outboxes_.Put(*outbox);

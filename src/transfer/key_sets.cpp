@@ -7,12 +7,12 @@
 namespace baton::transfer {
 
 Status KeySets::Open() {
-  mailbox_.assign(kMailboxBytes, std::byte{0});
+  mailbox_.assign(sets_.size() * kMailboxCellBytes, std::byte{0});
   Result<uint32_t> region = fabric_.Register({mailbox_.data(), mailbox_.size()});
   if (!region) return region.status();
   mailbox_region_ = *region;
   if (!checksums_) return Status::Ok();
-  manifest_.assign(kManifestBytes, std::byte{0});
+  manifest_.assign(sets_.size() * kManifestBlocks * kManifestBlockBytes, std::byte{0});
   region = fabric_.Register({manifest_.data(), manifest_.size()});
   if (!region) return region.status();
   manifest_region_ = *region;
@@ -21,7 +21,7 @@ Status KeySets::Open() {
 
 uint32_t KeySets::Pick(const std::function<bool(uint64_t)>& in_use) {
   uint32_t oldest = kMailboxCells;
-  for (uint32_t i = 0; i < kMailboxCells; ++i) {
+  for (uint32_t i = 0; i < sets_.size(); ++i) {
     const Set& set = sets_[i];
     if (set.state == State::kFree && credits_.HasRoom()) return i;
     if (set.state == State::kFree) continue;
@@ -39,7 +39,7 @@ Status KeySets::HandOut(std::span<const Region> regions,
     return Error(Code::kResourceExhausted,
                  "as many peers are connected as there can be: {}, or {} by the length of the "
                  "fabric's completion queue: use more engines, or try again",
-                 kMailboxCells, credits_.unlimited() ? kMailboxCells : credits_.most_accounts());
+                 sets_.size(), credits_.unlimited() ? sets_.size() : credits_.most_accounts());
   Set& set = sets_[index];
   std::memset(Cell(index), 0, kMailboxCellBytes);
   Result<MemoryKey> mailbox = fabric_.Expose(mailbox_region_);
@@ -96,7 +96,7 @@ Mail KeySets::Claim(uint32_t index, uint8_t generation) {
 
 uint32_t KeySets::ClaimedBy(uint64_t epoch) const {
   uint32_t found = kMailboxCells;
-  for (uint32_t i = 0; i < kMailboxCells; ++i) {
+  for (uint32_t i = 0; i < sets_.size(); ++i) {
     const Set& set = sets_[i];
     if (set.state != State::kClaimed || set.owner != epoch) continue;
     if (found == kMailboxCells || set.age > sets_[found].age) found = i;

@@ -28,8 +28,8 @@ class KeySets {
   };
 
   // Closes the accounts of sets that it takes back. `checksums`: hand out a manifest, too.
-  KeySets(Fabric& fabric, CreditBook& credits, bool checksums)
-      : fabric_(fabric), credits_(credits), checksums_(checksums), sets_(kMailboxCells) {}
+  KeySets(Fabric& fabric, CreditBook& credits, bool checksums, uint32_t sets)
+      : fabric_(fabric), credits_(credits), checksums_(checksums), sets_(sets) {}
   KeySets(const KeySets&) = delete;
   KeySets& operator=(const KeySets&) = delete;
 

@@ -156,7 +156,8 @@ class World {
                                     .peer_timeout = 200ms,
                                     .epoch = random_() | 1,
                                     .control_wait = Pick(2) ? 1ms : 0ms,
-                                    .checksum = checksums_ && Pick(4) != 0};
+                                    .checksum = checksums_ && Pick(4) != 0,
+                                    .max_peers = 24};
     node.verifies = config.checksum;
     const uint32_t life = node.life;
     node.core = std::make_unique<EngineCore>(
