@@ -1,9 +1,10 @@
 // How many bytes of data may be in flight to one peer, so that a control write never waits behind
 // more than a given time of data, and the way stays full.
 //
-// limit = best rate seen lately x (wait + shortest time of a write): what the way itself holds plus
-// the time that a control write may wait. A way not yet filled shows a rate that grows with the
-// limit, so the limit grows until the rate does no more.
+// limit = best rate seen lately x (wait + time of a write on an empty way): what the way itself
+// holds plus the time that a control write may wait. A way not yet filled shows a rate that grows
+// with the limit, so the limit grows until the rate does no more. Only a write posted while nothing
+// was in flight tells the time of an empty way: any other one waited behind its like.
 // Thread: the worker. Time enters as an argument.
 #pragma once
 
@@ -26,7 +27,8 @@ class Pacer {
   }
   void OnPosted(uint64_t bytes, TimePoint now) {
     if (in_flight_ == 0) {
-      began_ = now;
+      began_ = probe_at_ = now;
+      probing_ = true;
       moved_ = 0;
     }
     in_flight_ += bytes;
@@ -34,12 +36,16 @@ class Pacer {
   void OnDone(uint64_t bytes, Duration took, TimePoint now) {
     in_flight_ -= std::min(bytes, in_flight_);
     moved_ += bytes;
-    shortest_ = shortest_ == Duration(0) ? took : std::min(took, shortest_ + shortest_ / 64);
+    if (probing_ && now - took == probe_at_) {
+      probing_ = false;
+      // One late sample (a thread that was not scheduled) is forgotten after a few good ones.
+      empty_time_ = empty_time_ == Duration(0) ? took : std::min(took, empty_time_ + empty_time_ / 8);
+    }
     const Duration span = now - began_;
     if (span < kInterval || wait_ <= Duration(0)) return;
     // Slow to forget: a thread that was not scheduled for a while says nothing about the way.
     rate_ = std::max(static_cast<double>(moved_) / Seconds(span), rate_ * 0.98);
-    limit_ = std::clamp(static_cast<uint64_t>(rate_ * Seconds(wait_ + shortest_)), kFloor, kCap);
+    limit_ = std::clamp(static_cast<uint64_t>(rate_ * Seconds(wait_ + empty_time_)), kFloor, kCap);
     began_ = now;
     moved_ = 0;
   }
@@ -52,8 +58,9 @@ class Pacer {
  private:
   static constexpr Duration kInterval = 1ms;
   Duration wait_;
-  Duration shortest_{0};
-  TimePoint began_{};
+  Duration empty_time_{0};
+  TimePoint began_{}, probe_at_{};
+  bool probing_ = false;
   uint64_t in_flight_ = 0, moved_ = 0, limit_ = kStart;
   double rate_ = 0;
 };
