@@ -196,6 +196,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
       .peer_timeout = options.peer_timeout,
       .epoch = RandomEpoch(),
       .control_wait = options.control_wait,
+      .least_in_flight = traits.hardware_rdma ? Pacer::kFloor : Pacer::kSoftwareFloor,
       .checksum = options.checksum};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));
   if (Status s = core->Open(); !s.ok()) return s;

@@ -45,6 +45,7 @@ class EngineCore {
     Duration peer_timeout = 1500ms;   // silence after which it is lost
     uint64_t epoch = 0;               // not 0; random per process start
     Duration control_wait = 1ms;      // see Options
+    uint64_t least_in_flight = Pacer::kFloor;  // bytes of data that a peer may always have in flight
     bool checksum = false;
     uint32_t max_peers = kMailboxCells;  // descriptions in use at a time; at most kMailboxCells
   };

@@ -46,7 +46,7 @@ Result<PeerId> EngineCore::AddPeer(PeerBlob blob, TimePoint now) {
     free_outboxes_.Put(*outbox);
     return address.status();
   }
-  auto peer = std::make_unique<Peer>(config_.control_wait);
+  auto peer = std::make_unique<Peer>(Pacer(config_.control_wait, config_.least_in_flight));
   peer->outbox = *outbox;
   peer->seat = TakeSeat();
   peer->granted = blob.credits == CreditBook::kUnlimited ? ~uint64_t{0} : blob.credits;

@@ -38,7 +38,7 @@ std::string FlightRecorder::Dump(size_t most, TimePoint now) const {
   std::string text;
   const uint64_t count = std::min<uint64_t>({next_, kKept, most});
   for (uint64_t i = next_ - count; i < next_; ++i) {
-    const Note_& note = ring_[i % kKept];
+    const Entry& note = ring_[i % kKept];
     fmt::format_to(std::back_inserter(text), "  -{:.3f} ms peer {} #{} {} {}\n",
                    Seconds(now - note.at) * 1e3, note.peer, note.subject, NameOf(note.what),
                    note.value);

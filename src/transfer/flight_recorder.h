@@ -41,13 +41,13 @@ class FlightRecorder {
 
  private:
   static constexpr Duration kDumpInterval = 10s;
-  struct Note_ {
+  struct Entry {
     TimePoint at{};
     uint64_t subject = 0, value = 0;
     uint32_t peer = 0;
     What what{};
   };
-  std::array<Note_, kKept> ring_{};
+  std::array<Entry, kKept> ring_{};
   uint64_t next_ = 0;
   TimePoint next_dump_{};
 };

@@ -18,8 +18,12 @@ namespace baton::transfer {
 class Pacer {
  public:
   static constexpr uint64_t kFloor = 1 << 20, kStart = 4 << 20, kCap = 256 << 20;
+  // Where processes move the bytes, the way must stay full while the scheduler has one of them
+  // wait: milliseconds, on a busy machine.
+  static constexpr uint64_t kSoftwareFloor = 8 << 20;
 
-  explicit Pacer(Duration wait) : wait_(wait) {}
+  explicit Pacer(Duration wait, uint64_t floor = kFloor)
+      : wait_(wait), floor_(floor), limit_(std::max(kStart, floor)) {}
 
   // May `bytes` more be posted? One write always may.
   bool MayPost(uint64_t bytes) const {
@@ -45,7 +49,7 @@ class Pacer {
     if (span < kInterval || wait_ <= Duration(0)) return;
     // Slow to forget: a thread that was not scheduled for a while says nothing about the way.
     rate_ = std::max(static_cast<double>(moved_) / Seconds(span), rate_ * 0.98);
-    limit_ = std::clamp(static_cast<uint64_t>(rate_ * Seconds(wait_ + empty_time_)), kFloor, kCap);
+    limit_ = std::clamp(static_cast<uint64_t>(rate_ * Seconds(wait_ + empty_time_)), floor_, kCap);
     began_ = now;
     moved_ = 0;
   }
@@ -58,10 +62,11 @@ class Pacer {
  private:
   static constexpr Duration kInterval = 1ms;
   Duration wait_;
+  uint64_t floor_;
   Duration empty_time_{0};
   TimePoint began_{}, probe_at_{};
   bool probing_ = false;
-  uint64_t in_flight_ = 0, moved_ = 0, limit_ = kStart;
+  uint64_t in_flight_ = 0, moved_ = 0, limit_;
   double rate_ = 0;
 };
 

@@ -52,7 +52,7 @@ struct Peer {
     uint32_t first = kNone, last = kNone;
   };
 
-  explicit Peer(Duration control_wait) : pacer(control_wait) {}
+  explicit Peer(Pacer pacing) : pacer(pacing) {}
 
   bool HasRuns() const {
     return lines[0].first != kNone || lines[1].first != kNone || lines[2].first != kNone;
