@@ -100,13 +100,14 @@ void EngineCore::OnBlock(Imm imm, TimePoint now) {
   credits_.Consume(set);
   ManifestBlock block;
   std::memcpy(&block, bytes, sizeof block);
-  key_sets_.CountBlock(set);
+  const uint64_t sequence = key_sets_.CountBlock(set, imm.slot % kManifestBlocks);
   for (auto& peer : peers_) {
     if (peer->inbound != set) continue;
     peer->answer_due = true;  // the block may be overwritten
     peer->heard_at = now;
   }
-  if (block.count > ManifestBlock::kEntries || block.crc != BlockCrc(block)) {
+  if (block.count > ManifestBlock::kEntries || block.crc != BlockCrc(block) ||
+      block.sequence != sequence) {
     Stats::Add(stats_->checksum_errors);  // its slots never complete: better than believing it
     return;
   }

@@ -66,6 +66,7 @@ Status KeySets::HandOut(std::span<const Region> regions,
   }
   set.state = State::kHandedOut;
   set.blocks = 0;
+  set.blocks_ahead = 0;
   set.age = ++handed_out_;
   blob.credits = credits_.Open(index);
   blob.key_set = index;
@@ -113,6 +114,15 @@ const std::byte* KeySets::ManifestBlock(uint32_t index, uint8_t generation, uint
   const Set& set = sets_[index];
   if (set.state == State::kFree || set.generation != generation) return nullptr;
   return manifest_.data() + (size_t{index} * kManifestBlocks + block) * kManifestBlockBytes;
+}
+
+uint64_t KeySets::CountBlock(uint32_t index, uint32_t block) {
+  Set& set = sets_[index];
+  const uint64_t sequence = set.blocks + (block - set.blocks) % kManifestBlocks;
+  set.blocks_ahead |= 1u << block;
+  while (set.blocks_ahead & 1u << set.blocks % kManifestBlocks)
+    set.blocks_ahead &= ~(1u << set.blocks++ % kManifestBlocks);
+  return sequence;
 }
 
 void KeySets::RevokeOwner(uint64_t epoch) {

@@ -49,8 +49,10 @@ class KeySets {
   // A block of the manifest; null when set and generation are not those of a live set.
   const std::byte* ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const;
   uint8_t generation(uint32_t index) const { return sets_[index].generation; }
-  // Blocks taken out of the set's manifest so far.
-  uint64_t CountBlock(uint32_t index) { return ++sets_[index].blocks; }
+  // Place `block` of the set's manifest was read: the sequence of what it held. Blocks overtake
+  // each other, so a place is free again only when all before it were read, too.
+  uint64_t CountBlock(uint32_t index, uint32_t block);
+  // Blocks read without a gap.
   uint64_t blocks(uint32_t index) const { return sets_[index].blocks; }
 
   // Takes away what the peer of `epoch` claimed.
@@ -66,6 +68,7 @@ class KeySets {
     uint64_t owner = 0;
     uint64_t age = 0;
     uint64_t blocks = 0;
+    uint32_t blocks_ahead = 0;  // bit per place: read before one that comes earlier
     std::vector<MemoryKey> keys;
   };
   // An index to hand out, taking one back if need be; kMailboxCells when all are in use.
