@@ -65,6 +65,7 @@ std::vector<Flag> MakeFlags() {
       {"disaggregation-transfer-timeout", N, "120", "seconds from grant to the last byte of KV"},
       {"transfer-provider", S, "auto", "auto, efa, tcp or shm", {}, true, {"auto", "efa", "tcp", "shm"}},
       {"require-rdma", B, "", "refuse to start without hardware RDMA"},
+      {"kv-checksum", B, "", "decode verifies a CRC-32C of every KV write before it uses the KV (a debugging aid)"},
       {"progress-fd", I, "", "write JSON progress lines to this descriptor (baton up)"},
   };
   for (const char* name : {"tensor-parallel-size", "data-parallel-size", "pipeline-parallel-size", "nnodes", "node-rank"}) {
@@ -168,6 +169,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.fabric.provider = *provider;
   o.fabric.host = o.host;
   o.fabric.require_rdma = v.On("require-rdma");
+  o.fabric.checksum = v.On("kv-checksum");
   o.bootstrap_timeout = SecondsOf(v, "disaggregation-bootstrap-timeout", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT");
   o.transfer_timeout = SecondsOf(v, "disaggregation-transfer-timeout", "SGLANG_DISAGGREGATION_WAITING_TIMEOUT");
   o.load_format = v.Text("load-format");
