@@ -32,6 +32,7 @@ struct RequestPlan {
   Api api = Api::kGenerate;
   BodyFacts facts;
   http::Headers forward;  // to the workers
+  Routing routing;        // for the choice of workers
   std::string request_id;
   TimePoint started{};
   TimePoint head_deadline{};   // first byte of a stream, or the whole answer

@@ -62,12 +62,17 @@ class Inspector {
       facts_.stream = m.kind == JsonKind::kTrue;
     } else if (m.KeyIs("model")) {
       facts_.model = m.kind == JsonKind::kString ? JsonString(value) : std::string();
+    } else if (api_ == Api::kChat && m.KeyIs("messages")) {
+      facts_.prompt = {m.begin, m.end};
+    } else if (api_ == Api::kChat && m.KeyIs("tools")) {
+      facts_.tools = {m.begin, m.end};
     } else if (api_ == Api::kGenerate) {
       TakeGenerate(m, value);
     } else if (m.KeyIs("n")) {
       n_ = std::max<int64_t>(JsonInteger(value).value_or(1), 1);
     } else if (api_ == Api::kCompletions && m.KeyIs("prompt")) {
       prompt_ = value;
+      facts_.prompt = {m.begin, m.end};
     }
   }
 
@@ -95,8 +100,10 @@ class Inspector {
   void TakeGenerate(const JsonMember& m, std::string_view value) {
     if (m.KeyIs("text")) {
       text_ = value;
+      facts_.prompt = {m.begin, m.end};
     } else if (m.KeyIs("input_ids")) {
       input_ids_ = value;
+      facts_.prompt = {m.begin, m.end};
     } else if (m.KeyIs("input_embeds")) {
       input_embeds_ = value;
     } else if (m.KeyIs("sampling_params")) {

@@ -40,6 +40,8 @@ struct BodyFacts {
   size_t after_brace = 0;       // the byte after the opening '{'
   bool needs_comma = false;     // something follows the injected members
   std::vector<Span> cuts;       // bootstrap_* members of the client, ascending
+  Span prompt;                  // value of messages, prompt, text or input_ids; empty: none
+  Span tools;                   // value of a chat's tools
 };
 
 // kInvalidArgument: not one JSON object, or more than kMaxSamples samples. Values of a wrong type

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "router/attempt.h"
+#include "router/conversation.h"
 
 namespace baton::router {
 namespace {
@@ -45,16 +46,17 @@ struct Pair {
   Lease decode;
 };
 
-Result<Pair> PickPair(Services& services, const std::vector<WorkerPtr>& avoid) {
+Result<Pair> PickPair(Services& services, const std::vector<WorkerPtr>& avoid,
+                      const Routing& routing) {
   Pair pair;
   const TimePoint now = Now();
   const bool pd = services.options.pd_disaggregation;
   if (pd) {
-    auto prefill = services.registry->Acquire(Role::kPrefill, avoid, now);
+    auto prefill = services.registry->Acquire(Role::kPrefill, avoid, now, routing);
     if (!prefill.ok()) return prefill.status();
     pair.prefill = std::move(*prefill);
   }
-  auto decode = services.registry->Acquire(pd ? Role::kDecode : Role::kRegular, avoid, now);
+  auto decode = services.registry->Acquire(pd ? Role::kDecode : Role::kRegular, avoid, now, routing);
   if (!decode.ok()) return decode.status();
   pair.decode = std::move(*decode);
   return pair;
@@ -71,9 +73,14 @@ std::string BodyFor(const Pair& pair, const RequestPlan& plan, const std::string
 
 RouterError NoWorkers(const Status& status) {
   RouterError error;
+  error.message = status.message();
+  if (status.code() == Code::kNotFound) {
+    error.status = 400;
+    error.code = "unknown_target_worker";
+    return error;
+  }
   error.status = 503;
   error.code = "server_selection_failed";
-  error.message = status.message();
   error.retry_after = "1";
   return error;
 }
@@ -82,12 +89,12 @@ asio::awaitable<AttemptResult> TryOnce(std::shared_ptr<Services> services,
                                        std::shared_ptr<Exchange> exchange, const RequestPlan& plan,
                                        const std::vector<WorkerPtr>& avoid,
                                        const std::string& body, http::Responder& responder) {
-  auto pair = PickPair(*services, avoid);
+  auto pair = PickPair(*services, avoid, plan.routing);
   if (!pair.ok()) {
     AttemptResult none;
     none.error = NoWorkers(pair.status());
     none.status = none.error.status;
-    none.retryable = true;
+    none.retryable = none.status == 503;
     none.failed_side = services->options.pd_disaggregation ? Side::kPrefill : Side::kWorker;
     co_return none;
   }
@@ -124,7 +131,9 @@ asio::awaitable<AttemptResult> TryAll(std::shared_ptr<Services> services,
 }
 
 void Account(Services& services, const RequestPlan& plan, const AttemptResult& result) {
-  services.metrics.ObserveDuration(plan.api, Seconds(Now() - plan.started));
+  const double seconds = Seconds(Now() - plan.started);
+  services.metrics.ObserveDuration(plan.api, seconds);
+  services.metrics.CountHttp(plan.api, seconds);
   if (result.end == AttemptResult::End::kClientGone) {
     services.metrics.cancelled->Add();
     return;
@@ -135,6 +144,17 @@ void Account(Services& services, const RequestPlan& plan, const AttemptResult& r
               PathOf(plan.api), plan.request_id, result.status, result.error.code,
               result.error.message);
   }
+}
+
+Status ReadRouting(Services& services, Api api, const http::Request& request, RequestPlan* plan) {
+  auto target = ParseTargetWorker(request.headers.Get("x-smg-target-worker"));
+  if (!target.ok()) return target.status();
+  Routing& routing = plan->routing;
+  routing.target = std::move(*target);
+  routing.key = request.headers.Get("x-smg-routing-key");
+  routing.prompt_bytes = plan->facts.prompt.end - plan->facts.prompt.begin;
+  if (services.registry->WantsPrompt()) routing.digest = DigestPrompt(api, request.body, plan->facts);
+  return Status::Ok();
 }
 
 class ActiveGuard {
@@ -166,12 +186,17 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
   plan.request_id = request.headers.Get("x-request-id");
   auto facts = InspectBody(api, request.body);
   AttemptResult result;
-  if (!facts.ok()) {
+  Admission::Permit permit;  // held until the answer has ended
+  Status readable = facts.status();
+  if (readable.ok()) {
+    plan.facts = std::move(*facts);
+    readable = ReadRouting(*services, api, request, &plan);
+  }
+  if (!readable.ok()) {
     result.error.status = result.status = 400;
     result.error.code = "invalid_request";
-    result.error.message = facts.status().message();
+    result.error.message = readable.message();
   } else {
-    plan.facts = std::move(*facts);
     plan.forward = ForwardedHeaders(request);
     plan.head_deadline = plan.started + (plan.facts.stream ? services->options.first_byte_timeout
                                                            : services->options.request_timeout);
@@ -180,7 +205,17 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     responder.OnDisconnect([weak = std::weak_ptr<Exchange>(exchange)] {
       if (const auto alive = weak.lock()) alive->OnClientGone();
     });
-    result = co_await TryAll(services, exchange, plan, request.body, responder);
+    auto entry = co_await services->admission->Enter(
+        exchange, request.headers.Get(services->options.tenant_header), plan.routing.prompt_bytes);
+    permit = std::move(entry.permit);
+    if (entry.client_gone) {
+      result.end = AttemptResult::End::kClientGone;
+    } else if (entry.refused) {
+      result.error = std::move(*entry.refused);
+      result.status = result.error.status;
+    } else {
+      result = co_await TryAll(services, exchange, plan, request.body, responder);
+    }
   }
   if (result.end == AttemptResult::End::kFailed) {
     http::Response response = ToResponse(result.error);

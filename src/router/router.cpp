@@ -81,6 +81,7 @@ bool Router::Ready() const { return !services_->draining && services_->registry-
 
 void Router::Drain() {
   services_->draining = true;
+  services_->admission->Close();
   server_->Drain();
 }
 
@@ -89,6 +90,7 @@ size_t Router::OpenRequests() const { return server_->OpenRequests(); }
 void Router::Stop() {
   if (services_->stopped.exchange(true)) return;
   services_->draining = true;
+  services_->admission->Close();
   server_->Stop();
   if (metrics_server_) metrics_server_->Stop();
   services_->registry->KickAll();  // probers see `stopped` and end

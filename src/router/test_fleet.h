@@ -200,6 +200,8 @@ class Fleet {
     options_.prometheus_port = -1;
     options_.pd_disaggregation = true;
     options_.retry.initial_backoff = 5ms;
+    // Tests of attempts count on requests going round; tests of other policies say so.
+    options_.prefill_policy = options_.decode_policy = PolicyKind::kRoundRobin;
     for (size_t i = 0; i < prefills; ++i) {
       prefill.push_back(std::make_unique<FakeWorker>(loop_));
       options_.prefill.push_back({prefill.back()->url(), static_cast<uint16_t>(9000 + i)});
