@@ -136,6 +136,7 @@ asio::awaitable<Admission::Entry> Admission::Enter(std::shared_ptr<Exchange> exc
       if (state == State::kAdmitted) entry.permit = Permit(shared_from_this());
       if (exchange->client_gone() && state == State::kWaiting) queue_.Cancel(id);
       if (exchange->client_gone() || state != State::kWaiting) waiters_.erase(waiter);
+      metrics_.queued->Set(static_cast<double>(queue_.waiting()));
     }
     Ring(bells);
     if (exchange->client_gone()) {

@@ -212,12 +212,14 @@ TEST(CacheAware, ThresholdsDecide) {
   CacheAware sender(rules);
   const std::string head(1000, 'h');
   EXPECT_EQ(sender.Send(Fleet({0, 1}), head), 0u);
-  EXPECT_EQ(sender.Send(Fleet({1, 0}), head + std::string(3000, 'n')), 10u);  // a quarter is too little
   EXPECT_EQ(sender.Send(Fleet({1, 0}), head + std::string(300, 'm')), 0u) << "more than half";
   // 64 more in flight than the other is balanced still, 65 is not.
   EXPECT_EQ(sender.Send(Fleet({64, 0}), head + std::string(300, 'm')), 0u);
-  EXPECT_EQ(sender.Send(Fleet({65, 0}), head + std::string(300, 'm')), 10u);
   EXPECT_EQ(sender.Send(Fleet({265, 200}), head + std::string(200, 'o')), 0u);  // abs, but not rel
+  EXPECT_EQ(sender.Send(Fleet({65, 0}), head + std::string(300, 'm')), 10u);
+  CacheAware other(rules);
+  EXPECT_EQ(other.Send(Fleet({0, 1}), head), 0u);
+  EXPECT_EQ(other.Send(Fleet({1, 0}), head + std::string(3000, 'n')), 10u);  // a quarter is too little
 }
 
 TEST(CacheAware, ForgottenAndFailingWorkersDoNotAttract) {

@@ -130,6 +130,10 @@ asio::awaitable<AttemptResult> TryAll(std::shared_ptr<Services> services,
   }
 }
 
+bool IsRefusal(std::string_view code) {
+  return code == "queue_full" || code == "queue_timeout" || code == "workers_full" || code == "shutting_down";
+}
+
 void Account(Services& services, const RequestPlan& plan, const AttemptResult& result) {
   const double seconds = Seconds(Now() - plan.started);
   services.metrics.ObserveDuration(plan.api, seconds);
@@ -139,7 +143,8 @@ void Account(Services& services, const RequestPlan& plan, const AttemptResult& r
     return;
   }
   services.metrics.CountResponse(result.status, result.error.code);
-  if (!result.error.code.empty()) {
+  // Refusals come by the thousand when they come, and the metrics count them.
+  if (!result.error.code.empty() && !IsRefusal(result.error.code)) {
     log::warn("request failed: path={} request_id={} status={} code={} message=\"{}\"",
               PathOf(plan.api), plan.request_id, result.status, result.error.code,
               result.error.message);

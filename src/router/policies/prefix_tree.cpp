@@ -105,8 +105,8 @@ void PrefixTree::LinkNewest(uint32_t node) {
 }
 
 void PrefixTree::Clear() {
-  nodes_ = {};
-  slots_ = {};
+  std::vector<Node>().swap(nodes_);  // gives the memory back as well
+  std::vector<uint32_t>().swap(slots_);
   bytes_ = 0;
   size_ = 0;
   free_ = oldest_ = newest_ = kNone;
