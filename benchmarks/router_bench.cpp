@@ -48,6 +48,7 @@ void Pick(benchmark::State& state) {
   const auto fleet = Fleet(static_cast<size_t>(state.range(1)));
   std::mt19937_64 random(1);
   Policy policy(kind, 1);
+  for (const Candidate& c : fleet) policy.Join(c.order);
   std::vector<PrefixDigest> known, fresh;
   const auto send = [&](const PrefixDigest& digest) {
     const PickHints hints{&digest, "key", TimePoint{}};

@@ -102,10 +102,15 @@ void Policy::Look(const PickHints& hints, Matches* matches) const {
   matches->clear();
   if (kind_ != PolicyKind::kCacheAware || !hints.digest || hints.digest->empty()) return;
   const auto keys = hints.digest->keys();
+  // Whoever has less than the best so far does not matter: most trees cost one look.
+  size_t best = 1;
   std::shared_lock lock(trees_mutex_);
   for (const auto& [order, tree] : trees_) {
     std::lock_guard tree_lock(tree->mutex);
-    if (const size_t depth = tree->prefixes.Match(keys)) matches->emplace_back(order, depth);
+    const size_t depth = tree->prefixes.Match(keys, best);
+    if (depth == 0) continue;
+    matches->emplace_back(order, depth);
+    best = depth;
   }
 }
 
@@ -116,22 +121,28 @@ void Policy::Placed(const PickHints& hints, uint64_t order) {
     std::shared_lock lock(trees_mutex_);
     if (const auto found = trees_.find(order); found != trees_.end()) tree = found->second;
   }
-  if (!tree) {
-    std::lock_guard lock(trees_mutex_);
-    auto& slot = trees_[order];
-    if (!slot) slot = std::make_shared<Tree>(rules_.max_tree_bytes);
-    tree = slot;
-  }
+  if (!tree) return;
   std::lock_guard lock(tree->mutex);
   tree->prefixes.Insert(*hints.digest);
 }
 
+void Policy::Join(uint64_t order) {
+  if (kind_ != PolicyKind::kCacheAware) return;
+  std::lock_guard lock(trees_mutex_);
+  trees_.emplace(order, std::make_shared<Tree>(rules_.max_tree_bytes));
+}
+
 void Policy::Forget(uint64_t order, bool left) {
-  {
-    std::lock_guard lock(trees_mutex_);
-    trees_.erase(order);
-  }
   if (left) sticky_.Forget(order);
+  std::lock_guard lock(trees_mutex_);
+  const auto found = trees_.find(order);
+  if (found == trees_.end()) return;
+  if (left) {
+    trees_.erase(found);
+    return;
+  }
+  std::lock_guard tree_lock(found->second->mutex);
+  found->second->prefixes.Clear();
 }
 
 size_t Policy::TreeMemory() const {

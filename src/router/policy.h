@@ -90,7 +90,7 @@ class Policy {
  public:
   Policy(PolicyKind kind, uint64_t seed, const PolicyRules& rules = {});
 
-  // How much of a prompt each worker has seen: (order, leading keys).
+  // How much of a prompt workers have seen: (order, leading keys), those with the most included.
   using Matches = boost::container::small_vector<std::pair<uint64_t, size_t>, 16>;
   // Thread-safe.
   void Look(const PickHints& hints, Matches* matches) const;
@@ -99,6 +99,8 @@ class Policy {
   size_t Pick(std::span<const Candidate> candidates, const PickHints& hints = {},
               const Matches& matches = {});
 
+  // A worker came; what is placed on an order that has not joined is not remembered. Thread-safe.
+  void Join(uint64_t order);
   // The request went to that worker. Thread-safe.
   void Placed(const PickHints& hints, uint64_t order);
   // The worker's caches are gone (restarted, flushed), and with `left` the worker too. Thread-safe

@@ -56,6 +56,7 @@ TEST(Policy, AnyPolicyPicksSomeoneWhateverTheHints) {
   std::mt19937_64 random(9);
   for (PolicyKind kind : kAllKinds) {
     Policy policy(kind, 1);
+    for (uint64_t order = 0; order < 70; order += 10) policy.Join(order);
     for (int i = 0; i < 300; ++i) {
       auto fleet = Fleet(std::vector<int64_t>(1 + random() % 7, static_cast<int64_t>(random() % 3)));
       for (Candidate& c : fleet) {
@@ -159,6 +160,9 @@ TEST(Policy, RandomReachesEveryoneAboutEvenly) {
 struct CacheAware {
   explicit CacheAware(PolicyRules rules = {}) : policy(PolicyKind::kCacheAware, 1, rules) {}
   uint64_t Send(const std::vector<Candidate>& fleet, std::string_view text) {
+    for (const Candidate& c : fleet) {
+      if (!left.contains(c.order)) policy.Join(c.order);
+    }
     const PrefixDigest digest = Digest(text);
     const PickHints hints{&digest, "", kStart};
     Policy::Matches matches;
@@ -167,7 +171,12 @@ struct CacheAware {
     policy.Placed(hints, order);
     return order;
   }
+  void Leave(uint64_t order) {
+    policy.Forget(order, true);
+    left.insert(order);
+  }
   Policy policy;
+  std::set<uint64_t> left;
 };
 
 TEST(CacheAware, ConversationsStayAndSpread) {
@@ -232,9 +241,10 @@ TEST(CacheAware, ForgottenAndFailingWorkersDoNotAttract) {
   EXPECT_EQ(sender.Send(fleet, text), 10u);
   sender.policy.Forget(10, false);
   EXPECT_EQ(sender.Send(Fleet({1, 0}), text), 0u);
-  sender.policy.Forget(0, true);
+  sender.Leave(0);
   EXPECT_EQ(sender.Send(Fleet({1, 0}), text), 10u);
-  sender.policy.Forget(10, true);
+  sender.Leave(10);
+  EXPECT_EQ(sender.Send(Fleet({0, 1}), text), 0u);  // late news of workers that are gone
   EXPECT_EQ(sender.policy.TreeMemory(), 0u);
 }
 

@@ -210,8 +210,11 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     responder.OnDisconnect([weak = std::weak_ptr<Exchange>(exchange)] {
       if (const auto alive = weak.lock()) alive->OnClientGone();
     });
-    auto entry = co_await services->admission->Enter(
-        exchange, request.headers.Get(services->options.tenant_header), plan.routing.prompt_bytes);
+    Admission::Entry entry;
+    if (services->admission->enabled()) {
+      const std::string_view tenant = request.headers.Get(services->options.tenant_header);
+      entry = co_await services->admission->Enter(exchange, tenant, plan.routing.prompt_bytes);
+    }
     permit = std::move(entry.permit);
     if (entry.client_gone) {
       result.end = AttemptResult::End::kClientGone;

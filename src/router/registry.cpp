@@ -115,6 +115,7 @@ Result<WorkerPtr> Registry::Add(WorkerConfig config) {
   WorkerPtr worker(new Worker(std::move(config), std::move(*origin), NewId(), next_order_++,
                               options_, metrics_.ForWorker(url)));
   workers_.push_back(worker);
+  PolicyOf(role).Join(worker->order_);
   metrics_.PoolSize(RoleName(role))->Add(1);
   log::info("Worker registered: worker_type={} url={} id={}", RoleName(role), url, worker->id_);
   return worker;

@@ -13,13 +13,11 @@ uint32_t PrefixTree::Find(uint64_t key) const {
   }
 }
 
-size_t PrefixTree::Match(std::span<const uint64_t> keys) const {
-  size_t in = 0, out = keys.size() + 1;  // the first `in` are here, the `out`-th is not
-  // Most prompts are either new or known to the end: look there first.
-  if (keys.empty() || Find(keys[0]) == kNone) return 0;
+size_t PrefixTree::Match(std::span<const uint64_t> keys, size_t at_least) const {
+  if (keys.empty() || Find(keys[at_least - 1]) == kNone) return 0;
+  // Most prompts are either new or known to the end.
   if (Find(keys.back()) != kNone) return keys.size();
-  in = 1;
-  out = keys.size();
+  size_t in = at_least, out = keys.size();  // the first `in` are here, the `out`-th is not
   while (out - in > 1) {
     const size_t middle = in + (out - in) / 2;
     if (Find(keys[middle - 1]) != kNone) in = middle;

@@ -25,8 +25,9 @@ class PrefixTree {
 
   explicit PrefixTree(uint64_t max_bytes) : max_bytes_(max_bytes) {}
 
-  // How many of the first keys are in the tree. Does not count as a use.
-  size_t Match(std::span<const uint64_t> keys) const;
+  // How many of the first keys are in the tree; 0 when fewer than `at_least`, which is told at the
+  // cost of one look. Does not count as a use.
+  size_t Match(std::span<const uint64_t> keys, size_t at_least = 1) const;
   // Adds or touches every prefix of the prompt, then evicts the least recently used.
   void Insert(const PrefixDigest& digest);
   void Clear();
