@@ -53,7 +53,7 @@ TEST(Conversation, TurnsExtendOneAnother) {
     messages.push_back(Message("assistant", "\\ \" \xC3\xA9 " + std::string(100, 'x')));
     const PrefixDigest now = Of(Api::kChat, Chat(messages));
     const double shared = static_cast<double>(last.BytesUpTo(Common(last, now)));
-    EXPECT_GE(shared, 0.87 * static_cast<double>(last.bytes()) - 32);
+    EXPECT_GE(shared, 0.87 * static_cast<double>(last.bytes()) - 64);
     last = now;
   }
 }
@@ -76,8 +76,9 @@ TEST(Conversation, PartsAndToolCallsAreText) {
 
 TEST(Conversation, GenerateAndCompletions) {
   EXPECT_TRUE(Same(Of(Api::kGenerate, R"({"text":"hello"})"), Of(Api::kCompletions, R"({"prompt":"hello","n":3})")));
-  const auto ids = Of(Api::kGenerate, "{\"input_ids\":[" + std::string("11,22,33,44,55,66,77,88,99,11,22,33,44,55,66") + "]}");
-  const auto more = Of(Api::kGenerate, "{\"input_ids\":[" + std::string("11,22,33,44,55,66,77,88,99,11,22,33,44,55,66,1,2,3") + "]}");
+  const std::string first = "11,22,33,44,55,66,77,88,99,11,22,33,44,55,66,77,88,99,11,22,33,44,55,66,77";
+  const auto ids = Of(Api::kGenerate, "{\"input_ids\":[" + first + "]}");
+  const auto more = Of(Api::kGenerate, "{\"input_ids\":[" + first + ",1,2,3]}");
   EXPECT_GE(Common(ids, more), 1u);
   EXPECT_TRUE(Of(Api::kGenerate, R"({"sampling_params":{}})").empty());
   EXPECT_TRUE(Of(Api::kChat, R"({"messages":[]})").empty());

@@ -31,7 +31,7 @@ uint64_t Mix(uint64_t state, const unsigned char* lane) {
 
 constexpr uint64_t BlockSize(uint64_t position) {
   const uint64_t grown = (position / 8) & ~uint64_t{15};
-  return grown < 32 ? 32 : grown;
+  return grown < 64 ? 64 : grown;
 }
 
 // kEnds[i]: where block i ends.
@@ -44,7 +44,7 @@ constexpr auto kEnds = [] {
   }
   return ends;
 }();
-static_assert(kEnds[58] < 120'000 && kEnds[PrefixDigest::kMaxKeys - 2] > (uint64_t{1} << 30));
+static_assert(kEnds[53] > 100'000 && kEnds[52] < 100'000 && kEnds[PrefixDigest::kMaxKeys - 2] > (uint64_t{1} << 30));
 
 }  // namespace
 

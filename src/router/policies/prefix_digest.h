@@ -1,7 +1,7 @@
 // A prompt as a chain of block hashes: what the prefix-aware policies compare instead of text.
 //
-// The text is cut at fixed positions: every 32 bytes at first, then blocks grow to an eighth of
-// what lies before them, so that 100 KB make 59 blocks and a match is known to an eighth of its
+// The text is cut at fixed positions: every 64 bytes at first, then blocks grow to an eighth of
+// what lies before them, so that 100 KB make some 50 blocks and a match is known to an eighth of its
 // length. Key i is the hash of everything up to the end of block i, which makes the keys of two
 // prompts equal exactly as far as their texts agree (a chance of 2^-64 aside). What is left after
 // the last whole block is one more key, so that equal texts match to their end.

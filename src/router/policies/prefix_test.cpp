@@ -69,7 +69,7 @@ TEST(PrefixDigest, ALongerTextSharesAllWholeBlocks) {
     const std::string a = RandomText(random, 64 + random() % 100'000);
     const PrefixDigest x = Digest(a), y = Digest(a + RandomText(random, 1 + random() % 50'000));
     const uint64_t shared = x.BytesUpTo(CommonKeys(x, y));
-    EXPECT_GE(static_cast<double>(shared), 0.87 * static_cast<double>(a.size()) - 32);
+    EXPECT_GE(static_cast<double>(shared), 0.87 * static_cast<double>(a.size()) - 64);
   }
 }
 

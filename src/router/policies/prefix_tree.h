@@ -7,12 +7,14 @@
 // prefix of what it keeps, and a match can be found by bisection.
 //
 // Bound: the bytes of text that the nodes stand for (each at least kLeastBytes) never pass
-// `max_bytes` after an Insert; a node takes about 40 bytes of memory. Not thread-safe.
+// `max_bytes` after an Insert; a node takes about 40 bytes of memory, and the table has at most 2^32
+// slots. Not thread-safe.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <memory>
 #include <vector>
 
 #include "router/policies/prefix_digest.h"
@@ -21,7 +23,7 @@ namespace baton::router {
 
 class PrefixTree {
  public:
-  static constexpr uint64_t kLeastBytes = 32;
+  static constexpr uint64_t kLeastBytes = 64;
 
   explicit PrefixTree(uint64_t max_bytes) : max_bytes_(max_bytes) {}
 
@@ -36,7 +38,7 @@ class PrefixTree {
   size_t size() const { return size_; }
   // Memory held, bytes.
   size_t MemoryBytes() const {
-    return nodes_.capacity() * sizeof(Node) + slots_.capacity() * sizeof(uint32_t);
+    return chunks_.size() * kChunk * sizeof(Node) + slots_.capacity() * sizeof(Slot);
   }
 
  private:
@@ -48,8 +50,20 @@ class PrefixTree {
     uint32_t bytes = 0;
   };
 
-  size_t Home(uint64_t key) const { return static_cast<size_t>(key) & (slots_.size() - 1); }
+  // Half of the key beside the node's number: most slots are judged without a look at the node.
+  struct Slot {
+    uint32_t tag = 0;
+    uint32_t node = kNone;
+  };
+  static constexpr size_t kChunk = 4096;
+
+  static uint32_t Tag(uint64_t key) { return static_cast<uint32_t>(key >> 32); }
+  size_t Home(uint32_t tag) const { return tag & (slots_.size() - 1); }
+  Node& At(uint32_t node) { return chunks_[node / kChunk][node % kChunk]; }
+  const Node& At(uint32_t node) const { return chunks_[node / kChunk][node % kChunk]; }
   uint32_t Find(uint64_t key) const;
+  void Place(uint32_t tag, uint32_t node);
+  void EvictDownTo(uint64_t bytes);
   void Add(uint64_t key, uint64_t bytes);
   void Erase(uint32_t node);
   void Grow();
@@ -59,11 +73,12 @@ class PrefixTree {
   const uint64_t max_bytes_;
   uint64_t bytes_ = 0;
   size_t size_ = 0;
-  std::vector<Node> nodes_;
+  std::vector<std::unique_ptr<Node[]>> chunks_;
+  uint32_t made_ = 0;      // nodes that were ever used
   uint32_t free_ = kNone;  // list of unused nodes by `newer`
   uint32_t oldest_ = kNone;
   uint32_t newest_ = kNone;
-  std::vector<uint32_t> slots_;  // open addressing, linear probing; a power of two, at most 2/3 full
+  std::vector<Slot> slots_;  // open addressing, linear probing; a power of two, at most 2/3 full
 };
 
 }  // namespace baton::router
