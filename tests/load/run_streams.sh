@@ -5,7 +5,7 @@
 set -e
 binary=$1 streams=${2:-2000} rate=${3:-50} seconds=${4:-20} here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d); trap 'kill $worker $router 2>/dev/null; rm -rf "$tmp"' EXIT
-ulimit -n 65536
+ulimit -n "$(ulimit -Hn)"
 g++ -O2 -std=c++20 -o "$tmp/sse_streams" "$here/sse_streams.cpp"
 "$tmp/sse_streams" worker 32000 32001 "$rate" 1000000 & worker=$!
 "$binary" router --pd-disaggregation --prefill http://127.0.0.1:32000 --decode http://127.0.0.1:32001 \
