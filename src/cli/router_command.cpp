@@ -7,6 +7,8 @@
 #include <memory>
 #include <thread>
 
+#include <sys/resource.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -158,6 +160,14 @@ class Shutdown {
   TimePoint deadline_{};
 };
 
+// A stream holds three sockets; the usual soft limit of 1024 ends at some 300 of them.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) log::warn("the limit of open files stays as it was");
+}
+
 int RunRouter(RouterFlags& flags) {
   log::Init(flags.log_level, "router");
   auto options = ToOptions(flags);
@@ -169,6 +179,7 @@ int RunRouter(RouterFlags& flags) {
     if (flag.option->count() > 0) log::warn("{} has no effect: {}", flag.option->get_name(), flag.why);
   }
   const Duration grace = options->shutdown_grace;
+  RaiseFileLimit();
   const int threads = static_cast<int>(std::max(flags.threads, 1u));
   boost::asio::io_context io(threads);
   options->index_html = web::kChatPage;
