@@ -22,10 +22,13 @@ namespace baton::cli {
 namespace {
 
 // A flag of sglang-router that says nothing to this router: accepted, so that command lines carry
-// over, and named in the log when it is given.
+// over, and named in the log when it is given. Some are refused: who sets up access control must not
+// believe that it is there.
 struct UnusedFlag {
   const CLI::Option* option = nullptr;
   std::string why;
+  bool refused = false;
+  std::string Name() const { return "--" + option->get_lnames().at(0); }
 };
 
 // Flags whose type is not the option's.
@@ -176,7 +179,12 @@ int RunRouter(RouterFlags& flags) {
     return 2;
   }
   for (const UnusedFlag& flag : flags.unused) {
-    if (flag.option->count() > 0) log::warn("{} has no effect: {}", flag.option->get_name(), flag.why);
+    if (flag.option->count() == 0) continue;
+    if (flag.refused) {
+      fmt::print(stderr, "baton router: {} is not supported: {}\n", flag.Name(), flag.why);
+      return 2;
+    }
+    log::warn("{} has no effect: {}", flag.Name(), flag.why);
   }
   const Duration grace = options->shutdown_grace;
   RaiseFileLimit();
@@ -240,13 +248,14 @@ void AddAdmission(CLI::App& c, RouterFlags& f) {
 
 // Flags of sglang-router 0.3.2 without a meaning here.
 void AddUnused(CLI::App& c, RouterFlags& f) {
+  bool refused = false;
   const auto add = [&](const char* why, std::initializer_list<const char*> values,
                        std::initializer_list<const char*> switches) {
     for (const char* name : values) {
-      f.unused.push_back({c.add_option_function<std::vector<std::string>>(name, [](const auto&) {}, "No effect")->group(""), why});
+      f.unused.push_back({c.add_option_function<std::vector<std::string>>(name, [](const auto&) {}, "No effect")->group(""), why, refused});
     }
     for (const char* name : switches) {
-      f.unused.push_back({c.add_flag_function(name, [](int64_t) {}, "No effect")->group(""), why});
+      f.unused.push_back({c.add_flag_function(name, [](int64_t) {}, "No effect")->group(""), why, refused});
     }
   };
   add("the tree is kept within --max-tree-size at every moment", {"--eviction-interval-secs", "--eviction-interval"}, {});
@@ -264,6 +273,9 @@ void AddUnused(CLI::App& c, RouterFlags& f) {
       "--redis-url", "--redis-pool-max", "--redis-retention-days"}, {});
   add("workers speak SGLang's protocol", {"--backend"}, {});
   add("traceparent and tracestate are passed on; spans are not exported", {"--otlp-traces-endpoint"}, {"--enable-trace"});
+  refused = true;
+  add("admin routes take --api-key only", {"--control-plane-api-keys", "--jwt-issuer", "--jwt-audience",
+      "--jwt-jwks-uri", "--jwt-role-mapping"}, {"--control-plane-audit-enabled"});
 }
 
 void AddLimits(CLI::App& c, RouterFlags& f) {
