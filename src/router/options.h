@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "router/breaker.h"
+#include "router/migration_rules.h"
 #include "router/policy.h"
 
 namespace baton::router {
@@ -57,6 +58,7 @@ struct RouterOptions {
   size_t max_payload_bytes = size_t{512} << 20;
   RetryRules retry;
   BreakerRules breaker;
+  MigrationRules migration;
   HealthRules health;
 
   std::chrono::milliseconds connect_timeout{2'000};

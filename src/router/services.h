@@ -32,6 +32,7 @@ struct Services {
   RouterMetrics metrics;
   const std::shared_ptr<Registry> registry;
   http::Client client;
+  std::atomic<TimePoint> last_pair{TimePoint{}};  // when workers for a request were found last
   std::atomic<bool> draining{false};
   std::atomic<bool> stopped{false};
 };
