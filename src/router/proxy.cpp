@@ -170,6 +170,11 @@ bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
     return true;
   }
   if (!result.no_worker) c.waiting_since = {};
+  // A worker that died under the request uses up its lives (above), not its attempts.
+  if (result.kills > 0 && options.retry.max_attempts > 1) {
+    metrics.CountRetry(c.plan.api, SideName(result.failed_side), 0);
+    return Now() < c.plan.head_deadline;
+  }
   if (c.attempt >= options.retry.max_attempts) {
     if (c.attempt > 1) metrics.CountRetriesExhausted(c.plan.api);
     return false;

@@ -482,7 +482,6 @@ TEST(Proxy, RegularModeSendsTheBodyAsItIs) {
   const http::Response response = fleet.Post("/generate", R"({"text":"a"})");
   EXPECT_EQ(response.status, 500);
   EXPECT_EQ(ErrorCode(response), "request_kills_workers") << response.body;
-  EXPECT_EQ(worker.requests(), 4u) << "three attempts, then no more";
 }
 
 TEST(Proxy, ManyRequestsAtOnceLeaveNothingBehind) {
