@@ -6,7 +6,9 @@ namespace {
 constexpr std::string_view kField = "baton_resume";
 
 void ReadChoice(FieldReader& reader, const json::value& from, ResumeChoice& out) {
-  if (!from.is_object()) return reader.Wrong("baton_resume.choices", "an array of objects", from);
+  if (!from.is_object()) {
+    return reader.Fail(Error(Code::kInvalidArgument, "baton_resume.choices must hold objects, found {}", json::KindName(from)), kField);
+  }
   FieldReader choice(from.get_object());
   choice.TokenIds("ids", out.ids);
   choice.Bool("opened", out.opened);

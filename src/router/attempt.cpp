@@ -393,6 +393,7 @@ asio::awaitable<bool> Attempt::BeginAnswer(const RequestPlan& plan, std::string_
 asio::awaitable<Status> Attempt::ForwardAll(const RequestPlan& plan, std::string_view events,
                                             StreamRecord& record, http::Responder& responder) {
   InputLogprobs* const merge = record.logprobs ? &*record.logprobs : nullptr;
+  if (record.generate && !record.with_comments()) co_return co_await ForwardGenerate(plan, events, *record.generate, responder);
   while (!events.empty()) {
     const std::string_view announced = record.Take(events);
     if (!announced.empty()) {
@@ -410,11 +411,36 @@ asio::awaitable<Status> Attempt::ForwardAll(const RequestPlan& plan, std::string
   co_return Status::Ok();
 }
 
+// Events of a worker without comments, for a request that can go on by its prompt.
+asio::awaitable<Status> Attempt::ForwardGenerate(const RequestPlan& plan, std::string_view events,
+                                                 GenerateResume& resume, http::Responder& responder) {
+  while (!events.empty()) {
+    const std::string_view event = StreamRecord::Skip(events);
+    const std::string_view payload = SseFramer::FirstPayload(event);
+    SideFailure failure = FailureOfFirstEvent(payload);
+    if (failure && IsRetryable(failure) && plan.may_migrate && resume.resumable()) {
+      decode_.failure = std::move(failure);
+      co_return Status::Ok();
+    }
+    std::string rewritten;
+    if (resume.resumed()) rewritten = resume.Rewrite(payload, plan.migrations);
+    if (!rewritten.empty()) {
+      resume.Note(rewritten);
+      rewritten = http::SseEvent(rewritten);
+    } else {
+      resume.Note(payload);
+    }
+    if (Status s = co_await responder.Write(rewritten.empty() ? event : std::string_view(rewritten)); !s.ok()) co_return s;
+  }
+  co_return Status::Ok();
+}
+
 asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan, StreamRecord& record,
                                                      http::Responder& responder) {
   const http::Headers& headers = decode_.stream->headers();
   record.Begin(plan.track && headers.Get(api::kStreamIdsHeader) == "1");
-  if (responder.started() && headers.Get(api::kResumedHeader) != "1") {
+  const bool by_prompt = record.generate && record.generate->resumed();
+  if (responder.started() && !by_prompt && headers.Get(api::kResumedHeader) != "1") {
     decode_.failure = CannotResume();
     co_return co_await GiveUp();
   }

@@ -39,6 +39,7 @@ struct RequestPlan {
   TimePoint head_deadline{};   // first byte of a stream (of an attempt at it), or the whole answer
   bool track = false;          // ask decode for the comments that make a stream resumable
   bool may_migrate = false;    // one more migration is allowed
+  int migrations = 0;          // of its stream so far
   bool merge_logprobs() const { return api == Api::kGenerate && facts.return_logprob; }
 };
 
@@ -111,6 +112,8 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
                                     StreamRecord& record, http::Responder& responder);
   asio::awaitable<Status> ForwardAll(const RequestPlan& plan, std::string_view events,
                                      StreamRecord& record, http::Responder& responder);
+  asio::awaitable<Status> ForwardGenerate(const RequestPlan& plan, std::string_view events,
+                                          GenerateResume& resume, http::Responder& responder);
   static asio::awaitable<Status> Forward(std::string_view events, InputLogprobs* merge,
                                          http::Responder& responder);
   asio::awaitable<AttemptResult> EndBadStream(http::Responder& responder);

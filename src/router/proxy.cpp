@@ -85,7 +85,7 @@ struct Course {
   std::shared_ptr<Services> services;
   std::shared_ptr<Exchange> exchange;
   RequestPlan& plan;
-  const std::string& body;
+  const std::string& body;  // the client's; `changed` in its place once that is set
   http::Responder& responder;
   StreamRecord record;
 
@@ -94,6 +94,7 @@ struct Course {
   int migrations = 0;
   int kills = 0;
   std::string resume;   // member of the next request; "" for the first
+  std::string changed;  // body of a /generate that goes on by its prompt
   TimePoint waiting_since{};  // no worker since then
 };
 
@@ -109,7 +110,7 @@ asio::awaitable<AttemptResult> TryOnce(Course& c) {
     co_return none;
   }
   services.last_pair = Now();
-  std::string with_members = BodyFor(*pair, c.plan, c.body, c.resume);
+  std::string with_members = BodyFor(*pair, c.plan, c.changed.empty() ? c.body : c.changed, c.resume);
   const auto attempt = std::make_shared<Attempt>(c.services, c.exchange, std::move(pair->prefill),
                                                  std::move(pair->decode));
   co_return co_await attempt->Run(c.plan, std::move(with_members), c.record, c.responder);
@@ -149,7 +150,8 @@ bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
   c.avoid.insert(c.avoid.end(), result.avoid.begin(), result.avoid.end());
   *delay = Duration{};
   if (begun && result.spoke) {
-    if (!c.record.resumable()) return false;
+    const bool by_prompt = c.record.resumable_by_prompt();
+    if (!c.record.resumable() && !by_prompt) return false;
     if (c.migrations >= options.migration.max_migrations) {
       metrics.migrations_exhausted->Add();
       result.error.message += fmt::format(" (after {} migrations)", c.migrations);
@@ -157,7 +159,14 @@ bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
     }
     ++c.migrations;
     c.attempt = 1;
-    c.resume = c.record.ResumeMember(c.migrations);
+    c.plan.migrations = c.migrations;
+    if (by_prompt) {
+      c.changed = c.record.generate->NextBody();
+      if (auto facts = InspectBody(c.plan.api, c.changed); facts.ok()) c.plan.facts = std::move(*facts);
+      c.plan.track = false;
+    } else {
+      c.resume = c.record.ResumeMember(c.migrations);
+    }
     c.plan.head_deadline = Now() + options.first_byte_timeout;
     c.plan.may_migrate = c.migrations < options.migration.max_migrations;
     metrics.migrations->Add();
@@ -284,6 +293,9 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     plan.track = plan.facts.stream && !plan.facts.resumes && services->options.migration.max_migrations > 0;
     plan.may_migrate = plan.track;
     Course course{services, exchange, plan, request.body, responder, StreamRecord(plan.facts.samples)};
+    if (plan.track && api == Api::kGenerate && plan.facts.samples == 1 && !plan.facts.batch) {
+      course.record.generate = GenerateResume::For(request.body);
+    }
     result = co_await TryAll(course);
     if (result.end == AttemptResult::End::kFailed && responder.started()) co_await EndStream(course, result);
   }

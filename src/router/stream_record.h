@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "router/generate_resume.h"
 #include "router/logprobs.h"
 
 namespace baton::router {
@@ -35,8 +36,11 @@ class StreamRecord {
   // Cuts off the one event that Take stopped at, as it is.
   static std::string_view Skip(std::string_view& events);
 
-  // Another worker can go on from here.
+  // Another worker can go on from here: behind the ids of the comments,
   bool resumable() const { return with_comments_ && intact_ && count_ <= kMaxIds; }
+  // or by a changed request, when the worker sends none. Set by the handler for /generate.
+  std::optional<GenerateResume> generate;
+  bool resumable_by_prompt() const { return !with_comments_ && generate && generate->resumable(); }
   // Everything but [DONE] has gone to the client.
   bool complete() const { return last_seen_; }
   // `"baton_resume":{...}` for the next worker's request.
