@@ -25,6 +25,10 @@ if(BATON_SANITIZE)
   string(REPLACE ";" "," _list "${BATON_SANITIZE}")
   add_compile_options(-fsanitize=${_list} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${_list})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    # Its mark before each function breaks the assembling of coroutines ("difference across sections").
+    add_compile_options(-fno-sanitize=function)
+  endif()
   if("thread" IN_LIST BATON_SANITIZE)
     # TSan cannot follow fences, and GCC warns of them. Asio needs none around handlers, which its
     # locks order; what is left are the reference counts of its executors.

@@ -23,21 +23,28 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+std::string Nearest(std::string_view word, const std::vector<std::string>& names) {
+  std::string nearest;
+  size_t best = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string& name : names) {
+    const bool prefix = !word.empty() && name.starts_with(word);
+    const size_t distance = prefix ? 1 : EditDistance(word, name);
+    if (distance >= best) continue;
+    best = distance;
+    nearest = name;
+  }
+  return nearest;
+}
+
 std::string NearestFlag(const CLI::App& command, std::string_view unknown) {
   std::string_view name = unknown.substr(0, unknown.find('='));
   while (name.starts_with('-')) name.remove_prefix(1);
-  std::string nearest;
-  size_t best = std::max<size_t>(2, name.size() / 3) + 1;
+  std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& known : option->get_lnames()) {
-      const bool prefix = !name.empty() && known.starts_with(name);
-      const size_t distance = prefix ? 1 : EditDistance(name, known);
-      if (distance >= best) continue;
-      best = distance;
-      nearest = "--" + known;
-    }
+    names.insert(names.end(), option->get_lnames().begin(), option->get_lnames().end());
   }
-  return nearest;
+  const std::string nearest = Nearest(name, names);
+  return nearest.empty() ? nearest : "--" + nearest;
 }
 
 std::string UnknownArgumentMessage(const CLI::App& command) {

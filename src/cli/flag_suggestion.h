@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -10,6 +11,9 @@ namespace baton::cli {
 
 // Number of single-character insertions, deletions and replacements from `a` to `b` (Levenshtein).
 size_t EditDistance(std::string_view a, std::string_view b);
+
+// The nearest of `names` to `word`, or "" when none is near.
+std::string Nearest(std::string_view word, const std::vector<std::string>& names);
 
 // The long flag of `command` nearest to `unknown` ("--prot" or "--prot=1"), or "" when none is near.
 std::string NearestFlag(const CLI::App& command, std::string_view unknown);

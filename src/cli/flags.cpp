@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
-#include <numeric>
+
+#include "cli/flag_suggestion.h"
 
 namespace baton::cli {
 namespace {
@@ -93,29 +94,6 @@ Result<std::vector<std::pair<std::string, std::string>>> ReadConfig(const std::s
 bool IsTrue(std::string_view text) { return text == "true" || text == "True" || text == "1" || text == "yes"; }
 
 }  // namespace
-
-std::string Nearest(std::string_view word, const std::vector<std::string>& names) {
-  std::string best;
-  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
-  for (const std::string& name : names) {
-    std::vector<size_t> row(name.size() + 1);
-    std::iota(row.begin(), row.end(), 0);
-    for (size_t i = 1; i <= word.size(); ++i) {
-      size_t diagonal = row[0];
-      row[0] = i;
-      for (size_t j = 1; j <= name.size(); ++j) {
-        const size_t substitute = diagonal + (word[i - 1] != name[j - 1]);
-        diagonal = row[j];
-        row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
-      }
-    }
-    if (row[name.size()] < best_distance) {
-      best_distance = row[name.size()];
-      best = name;
-    }
-  }
-  return best;
-}
 
 Result<FlagValues> ParseFlags(std::span<const Flag> flags, std::vector<std::string> arguments) {
   FlagValues out;

@@ -51,7 +51,4 @@ Result<FlagValues> ParseFlags(std::span<const Flag> flags, std::vector<std::stri
 // Usage text: one flag a line.
 std::string DescribeFlags(std::span<const Flag> flags);
 
-// The nearest of `names` to `word` by edit distance, or "".
-std::string Nearest(std::string_view word, const std::vector<std::string>& names);
-
 }  // namespace baton::cli

@@ -8,7 +8,7 @@
 
 #include "cli/bench_command.h"
 #include "cli/commands.h"
-#include "cli/flags.h"
+#include "cli/flag_suggestion.h"
 #include "cli/router_command.h"
 
 namespace {

@@ -75,9 +75,10 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     if (!reserving.ok()) {
       asio::post(strand, [this, self, id, reserving] { Reserved(id, reserving); });
     }
-    t.peer->WhenReady([this, self, id](Status status) {
+    t.peer->WhenReady([this, self, id](Status status, std::shared_ptr<PrefillPeer> peer) {
       Transfer* t = Find(id);
       if (!t) return;
+      t->peer = std::move(peer);
       if (!status.ok()) t->Blame("prefill");
       Perform(*t, t->session.OnPeer(std::move(status)));
     });
@@ -100,7 +101,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     if (!peer) {
       const auto self = shared_from_this();
       peer = std::make_shared<PrefillPeer>(
-          PeerContext{strand, &client, link.get(), &connector}, origin,
+          PeerContext{strand, &client, link.get(), &connector, &paired}, origin,
           [this, self, origin](Status why) { PeerLost(origin, std::move(why)); });
     }
     return peer;
@@ -346,6 +347,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   std::unordered_map<RequestId, Transfer> transfers;
   std::unordered_map<uint32_t, RequestId> slots;  // by slot index
   std::map<http::Origin, std::shared_ptr<PrefillPeer>> peers;
+  PairedInstances paired;
   std::unordered_set<transfer::PeerId> fenced;
   bool ticking = false, stopped = false;
   bool stop_called = false;  // by the owner's thread

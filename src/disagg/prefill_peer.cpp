@@ -19,7 +19,8 @@ PrefillPeer::PrefillPeer(PeerContext context, http::Origin origin, std::function
       beat_(context_.strand) {}
 
 void PrefillPeer::WhenReady(Ready ready) {
-  if (state_ == State::kReady) return ready(Status::Ok());
+  if (state_ == State::kReady) return ready(Status::Ok(), shared_from_this());
+  if (const auto leader = leader_.lock(); leader && leader->ready()) return ready(Status::Ok(), leader);
   waiting_.push_back(std::move(ready));
   if (state_ == State::kRegistering) return;
   state_ = State::kRegistering;
@@ -27,16 +28,50 @@ void PrefillPeer::WhenReady(Ready ready) {
 }
 
 asio::awaitable<void> PrefillPeer::Register() {
-  const Status status = co_await TryRegister();
+  const auto instance = co_await AskInstance();
+  Status status = instance.status();
+  if (status.ok()) {
+    if (const auto leader = OtherPeerOf(*instance)) {
+      leader_ = leader;
+      state_ = State::kIdle;
+      log::info("{} is {} at {}", origin_.ToString(), leader->name_, leader->origin_.ToString());
+      for (Ready& ready : std::exchange(waiting_, {})) leader->WhenReady(std::move(ready));
+      co_return;
+    }
+    instance_ = *instance;
+    (*context_.paired)[instance_] = weak_from_this();
+    status = co_await TryRegister();
+  }
   state_ = status.ok() ? State::kReady : State::kIdle;
   if (status.ok()) {
     log::info("Paired with {} at {} over {}", name_, origin_.ToString(), context_.link->fabric->report().provider);
     asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Heartbeat(self->pairing_); },
                    asio::detached);
   } else {
+    context_.paired->erase(instance_);
     log::warn("Cannot pair with prefill at {}: {}", origin_.ToString(), status.ToString());
   }
-  for (Ready& ready : std::exchange(waiting_, {})) ready(status);
+  for (Ready& ready : std::exchange(waiting_, {})) ready(status, shared_from_this());
+}
+
+std::shared_ptr<PrefillPeer> PrefillPeer::OtherPeerOf(uint64_t instance) const {
+  const auto it = context_.paired->find(instance);
+  const auto peer = it == context_.paired->end() ? nullptr : it->second.lock();
+  return peer && peer.get() != this && peer->state_ != State::kIdle ? peer : nullptr;
+}
+
+asio::awaitable<Result<uint64_t>> PrefillPeer::AskInstance() {
+  ByteWriter body;
+  body.Put(context_.link->self.instance);
+  const auto reply = co_await Post("/baton/v1/heartbeat", std::move(body).bytes(), 5s);
+  if (!reply.ok()) co_return reply.status().Prefixed("asking prefill who it is");
+  ByteReader reader(reply->body);
+  const auto instance = reader.Get<uint64_t>();
+  if ((reply->status != 200 && reply->status != 409) || reader.failed()) {
+    co_return Error(Code::kUnavailable, "{} is not the bootstrap port of a Baton prefill server (HTTP {})",
+                    origin_.ToString(), reply->status);
+  }
+  co_return instance;
 }
 
 asio::awaitable<Status> PrefillPeer::TryRegister() {
@@ -58,8 +93,11 @@ asio::awaitable<Status> PrefillPeer::TryRegister() {
   auto id = link.Connect(*info, Now() + 5s);
   co_await asio::post(context_.strand, asio::use_awaitable);
   if (!id.ok()) co_return id.status().Prefixed("connecting the fabric to prefill");
+  if (info->instance != instance_) {  // restarted in between
+    link.fabric->Disconnect(*id);
+    co_return Error(Code::kUnavailable, "{} was restarted", info->name);
+  }
   id_ = *id;
-  instance_ = info->instance;
   name_ = info->name;
   co_return Status::Ok();
 }
@@ -100,6 +138,7 @@ void PrefillPeer::Lost(Status why) {
 void PrefillPeer::Disconnect() {
   if (state_ != State::kReady) return;
   state_ = State::kIdle;
+  context_.paired->erase(instance_);
   beat_.cancel();
   context_.link->fabric->Disconnect(id_);
 }

@@ -1,10 +1,14 @@
-// Decode's view of one prefill server: registration, heartbeats, and the HTTP calls to it. Lives on
+// Decode's view of one prefill address: registration, heartbeats, and the HTTP calls to it. Lives on
 // the decode service's strand.
+//
+// Routers may name one server in two ways (a DNS name and an IP). It is paired once all the same: an
+// address asks who answers there before it registers, and follows the peer that has that instance.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <boost/asio/steady_timer.hpp>
@@ -18,17 +22,24 @@ namespace baton::disagg {
 
 namespace asio = boost::asio;
 
+class PrefillPeer;
+
+// Which peer is paired, or is about to pair, with an instance.
+using PairedInstances = std::unordered_map<uint64_t, std::weak_ptr<PrefillPeer>>;
+
 // What peers borrow from their service.
 struct PeerContext {
   asio::strand<asio::any_io_executor> strand;
   http::Client* client;
   Link* link;
   asio::thread_pool* connector;   // Connect() blocks; it runs here
+  PairedInstances* paired;
 };
 
 class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
  public:
-  using Ready = std::function<void(Status)>;
+  // The peer is the one to use from then on: this one, or that of another address of the same server.
+  using Ready = std::function<void(Status, std::shared_ptr<PrefillPeer>)>;
 
   // on_lost: the pairing ended (heartbeats missed, another instance answers, fabric lost it).
   PrefillPeer(PeerContext context, http::Origin origin, std::function<void(Status)> on_lost);
@@ -55,6 +66,8 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   enum class State { kIdle, kRegistering, kReady };
   asio::awaitable<void> Register();
   asio::awaitable<Status> TryRegister();
+  asio::awaitable<Result<uint64_t>> AskInstance();
+  std::shared_ptr<PrefillPeer> OtherPeerOf(uint64_t instance) const;
   asio::awaitable<void> Heartbeat(uint64_t pairing);
   asio::awaitable<void> RunGrant(Grant grant, std::function<void(Frame)> on_frame,
                                  std::function<void(Status)> on_closed);
@@ -73,6 +86,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   uint64_t pairing_ = 0;   // random, new with each registration
   std::string name_;
   std::vector<Ready> waiting_;
+  std::weak_ptr<PrefillPeer> leader_;  // what this address follows, while that is paired
   asio::steady_timer beat_;
   bool stopped_ = false;
 };

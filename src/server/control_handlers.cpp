@@ -11,6 +11,7 @@
 #include "api/fields.h"
 #include "common/log.h"
 #include "server/generation.h"
+#include "server/model_name.h"
 #include "server/prompts.h"
 #include "server/reply.h"
 
@@ -71,15 +72,9 @@ awaitable<void> HandleModels(Context& context, http::Request&, http::Responder& 
   co_await SendJson(responder, ModelList(context));
 }
 
-json::object UnknownModel(const Context& context, const std::string& id) {
-  const json::object error{{"message", fmt::format("The model '{}' does not exist; this server serves '{}'", id, context.model_name)},
-                           {"type", "invalid_request_error"}, {"param", "model"}, {"code", "model_not_found"}};
-  return {{"error", error}};
-}
-
 awaitable<void> HandleModel(Context& context, http::Request& request, http::Responder& responder) {
   const std::string id = request.path.substr(std::string_view("/v1/models/").size());
-  if (id == context.model_name) co_return co_await SendJson(responder, ModelCard(context));
+  if (ServesModel(context, id)) co_return co_await SendJson(responder, ModelCard(context));
   co_await SendJson(responder, UnknownModel(context, id), 404);
 }
 

@@ -2,6 +2,7 @@
 
 #include <boost/asio/this_coro.hpp>
 
+#include "server/model_name.h"
 #include "server/openai_format.h"
 #include "server/prompts.h"
 #include "server/reply.h"
@@ -152,6 +153,10 @@ asio::awaitable<void> Run(Context& context, const Call& call, std::vector<Sequen
   else co_await AnswerWhole(context, call, generation, responder);
 }
 
+asio::awaitable<void> SendUnknownModel(Context& context, const std::string& name, http::Responder& responder) {
+  (void)co_await responder.Send(JsonResponse(404, json::serialize(UnknownModel(context, name))));
+}
+
 // Sample `s` of a request: its own room, its own seed.
 SequenceSpec MakeSpec(const api::OpenAiRequest& request, std::vector<int32_t> ids, size_t index, int sample) {
   SequenceSpec spec{std::move(ids), request.sampling, request.logprobs, {}, request.rid, true};
@@ -175,6 +180,7 @@ asio::awaitable<void> HandleCompletions(Context& context, http::Request& http_re
   if (auto error = api::ParseCompletion(*body, context.text.sampling_defaults, request)) {
     co_return co_await SendOpenAiError(responder, error->status, error->param);
   }
+  if (!ServesModel(context, request.model)) co_return co_await SendUnknownModel(context, request.model, responder);
   std::vector<SequenceSpec> specs;
   std::vector<std::vector<int32_t>> prompts;
   for (const api::Prompt& prompt : request.prompts) {
@@ -225,6 +231,7 @@ asio::awaitable<void> HandleChat(Context& context, http::Request& http_request, 
   if (auto error = api::ParseChat(*body, context.text.sampling_defaults, request)) {
     co_return co_await SendOpenAiError(responder, error->status, error->param);
   }
+  if (!ServesModel(context, request.model)) co_return co_await SendUnknownModel(context, request.model, responder);
   auto chat = RenderChat(context, request);
   if (!chat.ok()) co_return co_await SendOpenAiError(responder, chat.status(), "messages");
   std::vector<SequenceSpec> specs;

@@ -130,7 +130,10 @@ def test_request(server, name):
 def test_unknown_model(server):
     status, text = http(server.url + "/v1/models/other")
     assert status == 404 and json.loads(text)["error"]["code"] == "model_not_found"
-
+    for path, body in (("/v1/chat/completions", CHAT), ("/v1/completions", TEXT)):
+        status, text = http(server.url + path, {**body, "model": "other"})
+        assert status == 404 and json.loads(text)["error"]["code"] == "model_not_found", text
+        assert http(server.url + path, {**body, "model": "default"})[0] == 200
 
 def test_wrong_method(server):
     assert http(server.url + "/generate", method="DELETE")[0] == 405

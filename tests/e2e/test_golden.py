@@ -14,7 +14,7 @@ def tiny(name):
 
 
 def check_smollm2(url):
-    assert_golden(url, SMOLLM2_GOLDEN, mean_tol=0.02, max_tol=0.2, margin=0.3)
+    assert_golden(url, SMOLLM2_GOLDEN, mean_tol=0.02, max_tol=0.1, margin=0.05)
 
 
 def test_smollm2_monolithic(mono):

@@ -1,4 +1,5 @@
 """The server's own routes, keys, aborts and metrics."""
+import concurrent.futures
 import json
 import threading
 import time
@@ -53,6 +54,28 @@ def test_roles_in_server_info(pair):
     assert info["fabric"]["provider"] == "tcp;ofi_rxm" and info["fabric"]["hardware_rdma"] is False
     assert info["fabric"]["self_test_gb_per_s"] > 0
     assert get(pair.decodes[0], "/v1/loads")["loads"][0]["disaggregation"]["mode"] == "decode"
+
+
+def test_two_names_of_one_prefill():
+    """Routers may call one server by two names at once: it is paired once, and nobody fails."""
+    with Cluster(1, 1) as cluster:
+        prefill, decode = cluster.prefills[0], cluster.decodes[0]
+
+        def ask(room):
+            body = {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 2, "ignore_eos": True, "temperature": 0},
+                    "bootstrap_host": ("localhost", "127.0.0.1")[room % 2], "bootstrap_port": prefill.bootstrap, "bootstrap_room": room}
+            sending = threading.Thread(target=http, args=(prefill.url + "/generate", body))
+            sending.start()
+            ids = post(decode.url + "/generate", body)["output_ids"]
+            sending.join()
+            return ids
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, range(1000, 1032)))
+        assert all(ids == answers[0] and len(ids) == 2 for ids in answers)
+        assert decode.log.read_text().count("Paired with") == 1
+        for server in cluster.servers:
+            server.assert_no_leaks()
 
 
 def test_log_lines_that_guides_grep_for(pair):
