@@ -22,6 +22,8 @@ std::string Feed(baton::router::StreamRecord& record, std::string_view bytes, si
       if (!events.empty()) out += baton::router::StreamRecord::Skip(events);
     }
   }
+  // The framer may hold a stray last line break for its next piece.
+  while (out.ends_with('\n') || out.ends_with('\r')) out.pop_back();
   return out;
 }
 

@@ -29,13 +29,19 @@ bool IsJsonString(std::string_view text) {
   return parsed.ok() && parsed->is_string();
 }
 
+// Length of the line break that `text` begins with, or 0.
+size_t BlankLine(std::string_view text) {
+  if (text.starts_with('\n')) return 1;
+  return text.starts_with("\r\n") ? 2 : 0;
+}
+
 // Where the first event of `events` ends (behind its blank line).
 size_t EventEnd(std::string_view events) {
+  if (const size_t blank = BlankLine(events)) return blank;
   size_t at = 0;
   while ((at = events.find('\n', at)) != std::string_view::npos) {
     ++at;
-    if (at < events.size() && events[at] == '\n') return at + 1;
-    if (at + 1 < events.size() && events[at] == '\r' && events[at + 1] == '\n') return at + 2;
+    if (const size_t blank = BlankLine(events.substr(at))) return at + blank;
   }
   return events.size();
 }
@@ -58,7 +64,7 @@ bool StreamRecord::TakeComment(std::string_view line) {
     const std::string_view created = NextWord(line);
     int64_t number = 0;
     if (!ParseNumber(created, number) || !IsJsonString(line)) return false;
-    if (number > 0) created_ = created;
+    if (number > 0) created_ = fmt::format("{}", number);
     choice->id = line;
     return true;
   }
@@ -90,6 +96,10 @@ std::string_view StreamRecord::Take(std::string_view& events) {
       intact_ = TakeComment(line) && intact_;
       announced = true;
       rest.remove_prefix(line_end + 1);
+    }
+    if (const size_t blank = BlankLine(rest); announced && blank) {  // comments alone
+      events = rest.substr(blank);
+      continue;
     }
     if (!announced && !rest.starts_with("data: [DONE]")) break;
     const size_t end = EventEnd(rest);

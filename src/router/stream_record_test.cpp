@@ -14,7 +14,7 @@ json::value Member(const StreamRecord& record) { return *json::Parse("{" + recor
 TEST(StreamRecord, StripsCommentsAndRemembersThem) {
   StreamRecord record(2);
   record.Begin(true);
-  EXPECT_EQ(TakeAll(record, ": id 0 123 \"a\\\"b\"\n: ids 0 \ndata: 1\n\n: ids 1 4,5\n: end 1\ndata: 2\n\n"), "data: 1\n\ndata: 2\n\n");
+  EXPECT_EQ(TakeAll(record, ": id 0 0123 \"a\\\"b\"\n: ids 0 \ndata: 1\n\n: ids 1 4,5\n: end 1\ndata: 2\n\n"), "data: 1\n\ndata: 2\n\n");
   EXPECT_EQ(TakeAll(record, ": ids 0 6\r\ndata: 3\r\n\r\ndata: [DONE]\n\n"), "data: 3\r\n\r\ndata: [DONE]\n\n");
   EXPECT_TRUE(record.resumable());
   EXPECT_FALSE(record.complete());
@@ -45,6 +45,13 @@ TEST(StreamRecord, StopsBeforeAnEventThatNobodyAnnounced) {
   EXPECT_EQ(StreamRecord::Skip(left), "data: {\"error\":1}\n\n");
   EXPECT_EQ(record.Take(left), "data: 2\n\n");
   EXPECT_TRUE(left.empty());
+}
+
+TEST(StreamRecord, CommentsAloneAreNoEvent) {
+  StreamRecord record(1);
+  record.Begin(true);
+  EXPECT_EQ(TakeAll(record, ": ids 0 1\n\n: ids 0 2\r\n\r\n: ids 0 3\ndata: 1\n\n"), "data: 1\n\n");
+  EXPECT_NE(record.ResumeMember(1).find("\"ids\":[1,2,3]"), std::string::npos);
 }
 
 TEST(StreamRecord, DistrustsWhatMakesNoSense) {

@@ -176,7 +176,7 @@ class Run:
         self.over = threading.Event()
         self.lock = threading.Lock()
         self.done, self.migrations, self.slowest = 0, 0, 0.0
-        self.failures, self.actions = [], []
+        self.failures, self.actions, self.failed_starts = [], [], []
         self.started = time.time()
         self.busy = {}  # server -> when it may be live again; None: frozen
         self.expected = {name: ask(cluster.url, path, body).key() for name, path, body in kinds}
@@ -219,14 +219,23 @@ class Run:
         elif action == "kill":
             victim.kill()
             time.sleep(seconds / 4)
-            victim.start()
-            victim.wait()
+            self.start(victim)
         else:
             victim.stop()  # drains for a while, then is killed
-            victim.start()
-            victim.wait()
+            self.start(victim)
         time.sleep(0.5)  # a probe of the router or two: what it knows is fresh again
         del self.busy[victim]
+
+    def start(self, server):
+        """As a supervisor would: once more when it ends while it starts (a self-test that starved, say). Counted."""
+        for attempt in range(5):
+            server.start()
+            try:
+                return server.wait()
+            except AssertionError:
+                if server.popen.poll() is None or attempt == 4:
+                    raise
+                self.failed_starts.append(server.tail(1))
 
     def wait_healed(self, timeout=60):
         end = time.time() + timeout
@@ -276,7 +285,7 @@ def chaos(seconds=600, clients=64, prefill=2, decode=3, every=3.0, seed=1, model
         hung = sum(thread.is_alive() for thread in threads)
         report = {"seconds": seconds, "clients": clients, "seed": seed, "requests": run.done, "failed": len(run.failures),
                   "hung": hung, "actions": len(run.actions), "migrations": run.migrations,
-                  "slowest_s": round(run.slowest, 2), "leaks": leaks(cluster), "failures": run.failures[:10],
+                  "slowest_s": round(run.slowest, 2), "leaks": leaks(cluster), "failed_starts": run.failed_starts, "failures": run.failures[:10],
                   "logs": cluster.log_dir if run.failures else None}
         if run.failures:
             report["last_actions"] = run.actions
