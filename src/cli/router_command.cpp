@@ -43,6 +43,7 @@ struct RouterFlags {
   double request_timeout_s = 1800, first_byte_timeout_s = 600, stream_idle_timeout_s = 300;
   double grace_s = 180, connect_timeout_ms = 2000;
   double initial_backoff_ms = 50, max_backoff_ms = 30'000;
+  double worker_wait_s = 5;
   double cb_timeout_s = 60, cb_window_s = 120;
   double check_interval_s = 1, check_timeout_s = 5;
   bool disable_retries = false, disable_breaker = false, disable_health_check = false;
@@ -112,6 +113,7 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
   o.retry.initial_backoff = Millis(flags.initial_backoff_ms);
   o.retry.max_backoff = Millis(flags.max_backoff_ms);
   if (flags.disable_retries) o.retry.max_attempts = 1;
+  o.migration.worker_wait = Millis(flags.worker_wait_s * 1000);
   o.breaker.open_time = Millis(flags.cb_timeout_s * 1000);
   o.breaker.window = Millis(flags.cb_window_s * 1000);
   o.breaker.enabled = !flags.disable_breaker;
@@ -296,6 +298,9 @@ void AddResilience(CLI::App& c, RouterFlags& f) {
   c.add_option("--retry-backoff-multiplier", o.retry.multiplier, "Growth of the delay")->capture_default_str();
   c.add_option("--retry-jitter-factor", o.retry.jitter, "Random share of the delay")->capture_default_str();
   c.add_flag("--disable-retries", f.disable_retries, "One attempt only");
+  c.add_option("--max-migrations", o.migration.max_migrations, "How often a stream may go on at another pair after its first byte; 0: never")->capture_default_str();
+  c.add_option("--max-worker-kills", o.migration.max_worker_kills, "A request that was on this many workers when they died is not tried again")->capture_default_str();
+  c.add_option("--worker-wait-secs", f.worker_wait_s, "Wait for a worker when none can take a request")->capture_default_str();
   c.add_option("--cb-failure-threshold", o.breaker.failure_threshold, "Failures in a row that open a breaker")->capture_default_str();
   c.add_option("--cb-success-threshold", o.breaker.success_threshold, "Successes that close it")->capture_default_str();
   c.add_option("--cb-timeout-duration-secs", f.cb_timeout_s, "Time until it is tried again")->capture_default_str();

@@ -55,6 +55,12 @@ RouterMetrics::RouterMetrics(bool pd, std::vector<double> duration_buckets)
                                    "Requests whose client went away before the answer was complete");
   stream_errors = registry_.AddCounter("baton_router_stream_errors_total",
                                        "Streams that failed after their first byte");
+  migrations = registry_.AddCounter("baton_router_migrations_total",
+                                    "Streams that went on at another pair after their worker failed");
+  migrations_exhausted = registry_.AddCounter("baton_router_migrations_exhausted_total",
+                                              "Streams that broke once more than --max-migrations");
+  poisoned = registry_.AddCounter("baton_router_poisoned_requests_total",
+                                  "Requests given up because too many workers died with them on board");
   ok_responses_ = registry_.AddCounter("smg_http_responses_total", "Responses to clients",
                                        {{"status_code", "200"}, {"error_code", ""}});
 }

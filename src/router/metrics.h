@@ -62,6 +62,9 @@ class RouterMetrics {
   metrics::Histogram* queue_seconds = nullptr;
   metrics::Counter* cancelled = nullptr;      // client went away
   metrics::Counter* stream_errors = nullptr;  // failed after the first byte
+  metrics::Counter* migrations = nullptr;     // streams that went on at another pair
+  metrics::Counter* migrations_exhausted = nullptr;
+  metrics::Counter* poisoned = nullptr;       // requests that were on too many workers that died
 
   metrics::Registry& registry() { return registry_; }
   std::string Render() const { return registry_.Render(); }

@@ -106,6 +106,12 @@ Status Validate(const RouterOptions& o) {
   if (o.retry.multiplier < 1) {
     return Error(Code::kInvalidArgument, "--retry-backoff-multiplier must be at least 1");
   }
+  if (o.migration.max_migrations < 0 || o.migration.worker_wait.count() < 0) {
+    return Error(Code::kInvalidArgument, "--max-migrations and --worker-wait-secs must be at least 0");
+  }
+  if (o.migration.max_worker_kills < 1) {
+    return Error(Code::kInvalidArgument, "--max-worker-kills must be at least 1");
+  }
   if (o.retry.jitter < 0 || o.retry.jitter > 1) {
     return Error(Code::kInvalidArgument, "--retry-jitter-factor must be in [0, 1]");
   }

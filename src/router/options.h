@@ -14,6 +14,7 @@
 #include "common/status.h"
 #include "router/admission_queue.h"
 #include "router/breaker.h"
+#include "router/migration_rules.h"
 #include "router/policy.h"
 
 namespace baton::router {
@@ -68,6 +69,7 @@ struct RouterOptions {
   size_t max_payload_bytes = size_t{512} << 20;
   RetryRules retry;
   BreakerRules breaker;
+  MigrationRules migration;
   HealthRules health;
 
   std::chrono::milliseconds connect_timeout{2'000};

@@ -41,6 +41,7 @@ struct Services {
   const std::shared_ptr<Registry> registry;
   const std::shared_ptr<Admission> admission;
   http::Client client;
+  std::atomic<TimePoint> last_pair{TimePoint{}};  // when workers for a request were found last
   std::atomic<bool> draining{false};
   std::atomic<bool> stopped{false};
 };
