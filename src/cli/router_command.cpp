@@ -43,7 +43,7 @@ struct RouterFlags {
   double request_timeout_s = 1800, first_byte_timeout_s = 600, stream_idle_timeout_s = 300;
   double grace_s = 180, connect_timeout_ms = 2000;
   double initial_backoff_ms = 50, max_backoff_ms = 30'000;
-  double worker_wait_s = 5;
+  double worker_wait_s = 3;
   double cb_timeout_s = 60, cb_window_s = 120;
   double check_interval_s = 1, check_timeout_s = 5;
   bool disable_retries = false, disable_breaker = false, disable_health_check = false;

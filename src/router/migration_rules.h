@@ -12,7 +12,7 @@ struct MigrationRules {
   int max_worker_kills = 3;
   // How long a request waits for a worker when none can take it: always when its stream has begun,
   // else only if one could within this time before.
-  std::chrono::milliseconds worker_wait{5'000};
+  std::chrono::milliseconds worker_wait{3'000};
 };
 
 }  // namespace baton::router
