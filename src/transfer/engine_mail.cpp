@@ -36,6 +36,7 @@ void EngineCore::SayHello(Peer& peer, TimePoint now) {
   const PostResult result = PostMail(peer, op, source, kHelloOffset, ImmKind::kHello, now, why);
   if (result == PostResult::kPosted) {
     peer.hello_in_flight = true;
+    peer.asked_at = now;
     peer.blocked = false;
     if (peer.phase == Peer::Phase::kReady && peer.unanswered++ == 0) peer.unanswered_since = now;
     Stats::Add(stats_->hellos_sent);

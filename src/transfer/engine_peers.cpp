@@ -178,8 +178,9 @@ void EngineCore::FinishRemoval(Peer& peer) {
 bool EngineCore::AskForLife(const Peer& peer, TimePoint now) const {
   const bool needed = peer.open_slots || peer.live_sends || peer.stalled;
   if (!needed || peer.in_flight || peer.unanswered >= kMostUnanswered) return false;
-  // All that we posted has ended, so the hello tells the peer that it may count it as consumed.
-  if (peer.stalled) return now - std::max(peer.stalled_at, peer.heard_at) >= kStallPatience;
+  // All that we posted has ended, so the hello tells the peer that it may count it as consumed. Other
+  // signs of life from it do not: it cannot know that we wait.
+  if (peer.stalled) return now - std::max(peer.stalled_at, peer.asked_at) >= kStallPatience;
   if (peer.HasToPost()) return false;
   return peer.blocked || now - peer.heard_at >= config_.probe_interval;
 }

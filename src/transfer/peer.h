@@ -83,6 +83,7 @@ struct Peer {
   uint64_t posted = 0, granted = 0;
   bool stalled = false;        // something to post and no credit (or no free block)
   TimePoint stalled_at{};
+  TimePoint asked_at{};        // last hello, which asks for credit
   uint32_t unanswered = 0;     // hellos since the last credit mail
   bool answers = false;        // a credit mail came: it knows us
   TimePoint unanswered_since{};
