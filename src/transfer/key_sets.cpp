@@ -13,23 +13,24 @@ Status KeySets::Open() {
 }
 
 uint32_t KeySets::Pick(const std::function<bool(uint64_t)>& in_use) {
-  uint32_t oldest = kMailboxCells;
-  for (uint32_t i = 0; i < kMailboxCells; ++i) {
+  const uint32_t none = static_cast<uint32_t>(sets_.size());
+  uint32_t oldest = none;
+  for (uint32_t i = 0; i < none; ++i) {
     const Set& set = sets_[i];
     if (set.state == State::kFree) return i;
     if (set.state == State::kClaimed && in_use(set.owner)) continue;
-    if (oldest == kMailboxCells || set.age < sets_[oldest].age) oldest = i;
+    if (oldest == none || set.age < sets_[oldest].age) oldest = i;
   }
-  if (oldest != kMailboxCells) Revoke(sets_[oldest]);
+  if (oldest != none) Revoke(sets_[oldest]);
   return oldest;
 }
 
 Status KeySets::HandOut(std::span<const Region> regions,
                         const std::function<bool(uint64_t)>& in_use, PeerBlob& blob) {
   const uint32_t index = Pick(in_use);
-  if (index == kMailboxCells)
+  if (index == sets_.size())
     return Error(Code::kResourceExhausted, "{} peers are connected, which is the most",
-                 kMailboxCells);
+                 sets_.size());
   Set& set = sets_[index];
   std::memset(Cell(index), 0, kMailboxCellBytes);
   Result<MemoryKey> mailbox = fabric_.Expose(mailbox_region_);

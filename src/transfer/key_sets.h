@@ -8,6 +8,7 @@
 // Thread: the worker.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,7 +27,8 @@ class KeySets {
     uint64_t size_bytes = 0;
   };
 
-  explicit KeySets(Fabric& fabric) : fabric_(fabric), sets_(kMailboxCells) {}
+  explicit KeySets(Fabric& fabric)
+      : fabric_(fabric), sets_(std::min(kMailboxCells, fabric.traits().max_invitations)) {}
   KeySets(const KeySets&) = delete;
   KeySets& operator=(const KeySets&) = delete;
 
@@ -54,7 +56,7 @@ class KeySets {
     uint64_t age = 0;
     std::vector<MemoryKey> keys;
   };
-  // An index to hand out, taking one back if need be; kMailboxCells when all are in use.
+  // An index to hand out, taking one back if need be; their number when all are in use.
   uint32_t Pick(const std::function<bool(uint64_t)>& in_use);
   void Revoke(Set& set);
   std::byte* Cell(uint32_t index) { return mailbox_.data() + size_t{index} * kMailboxCellBytes; }

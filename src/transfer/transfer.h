@@ -66,10 +66,18 @@ struct Run {
   uint64_t bytes = 0;
 };
 
-enum class ProviderKind : uint8_t { kAuto, kEfa, kTcp, kShm, kLoopback };
-Result<ProviderKind> ParseProvider(std::string_view name);  // "auto", "efa", "tcp", "shm"
+enum class ProviderKind : uint8_t { kAuto, kEfa, kTcp, kShm, kLoopback, kNixl };
+// "auto", "efa", "tcp", "shm", "nixl"
+Result<ProviderKind> ParseProvider(std::string_view name);
 
 class LoopbackNetwork;  // loopback/loopback.h: in-process, injects faults from a seed
+
+// The data plane of another project, loaded at run time (nixl/nixl.h, docs/nixl.md).
+struct NixlOptions {
+  std::string backend;  // its plugin; empty: BATON_NIXL_BACKEND, then UCX
+  std::string path;     // of the library or a folder around it; empty: BATON_NIXL_PATH, then
+                        // Python environments and system folders are searched
+};
 
 struct Options {
   ProviderKind provider = ProviderKind::kAuto;  // efa when an EFA device is usable, else tcp
@@ -84,6 +92,7 @@ struct Options {
   std::chrono::milliseconds peer_timeout{1500};  // a needed peer silent for so long is lost
   bool self_test = true;
   std::shared_ptr<LoopbackNetwork> loopback;  // for kLoopback
+  NixlOptions nixl;                           // for kNixl
 };
 
 // What was chosen and measured at Open: printed, exported, never silent.
@@ -95,6 +104,7 @@ struct FabricReport {
   std::string write_path;    // "native", "emulated", "software"
   double self_test_gb_per_s = 0;  // 10^9 bytes/s over 16 MiB in 1 MiB writes; 0 when not run
   std::string libfabric_version;
+  std::string nixl_version;  // with the file that it was loaded from; empty without NIXL
   std::string ToString() const;  // one log line
 };
 
