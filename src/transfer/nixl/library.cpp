@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fmt/ranges.h>
+#include <link.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -219,6 +220,21 @@ std::string WheelVersion(const std::string& file) {
       return name.substr(package.size() + 1, name.size() - package.size() - 1 - kSuffix.size());
   }
   return "";
+}
+
+void KeepLoaded() {
+  std::vector<std::string> files;
+  // Not from inside the callback, which holds the loader's lock.
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* to) {
+        if (info->dlpi_name && info->dlpi_name[0] == '/')
+          static_cast<std::vector<std::string>*>(to)->emplace_back(info->dlpi_name);
+        return 0;
+      },
+      &files);
+  for (const std::string& file : files)
+    if (void* const handle = dlopen(file.c_str(), RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE))
+      dlclose(handle);
 }
 
 Result<std::shared_ptr<const Library>> LoadLibrary(const std::string& given) {

@@ -44,4 +44,10 @@ std::string WheelVersion(const std::string& file);
 // kUnsupported says what to install or what the file lacks.
 Result<std::shared_ptr<const Library>> LoadLibrary(const std::string& given);
 
+// Keeps every library that is loaded now until the process ends. Call when a backend is open.
+// NIXL's wheel brings libraries that the system has too (libnl, libibverbs); where libfabric has the
+// system's loaded, those of the wheel register themselves with the system's, and when UCX unloads
+// them a pointer into nothing stays behind, which the end of the process trips over (1.5.1).
+void KeepLoaded();
+
 }  // namespace baton::transfer::nixl

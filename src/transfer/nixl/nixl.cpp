@@ -113,6 +113,7 @@ Status NixlFabric::Open() {
   Result<std::unique_ptr<Agent>> writer = OpenAgent("writer");
   if (!writer) return writer.status();
   writer_ = *std::move(writer);
+  nixl::KeepLoaded();
   traits_.family = traits_.provider = "nixl/" + backend_;
   const char* const transports = backend_ == "UCX" ? std::getenv("UCX_TLS") : nullptr;
   traits_.fabric = transports ? fmt::format("UCX_TLS={}", transports) : "chosen by NIXL";
