@@ -40,19 +40,18 @@ bench: build models
 	@$(BATON) bench transfer --provider shm
 	@$(BATON) bench transfer --provider tcp
 
-# Sanitizers on the parts where threads and outside bytes meet.
-SANITIZED := common api http transfer disagg engine server router tokenizer model
-
 asan tsan: setup models
+	@tools/setup.sh --clang
 	@cmake --preset $@ >/dev/null
 	@ninja -C build/$@ -j$(JOBS) --quiet
 	@ctest --preset $@ -j1
 
-fuzz: models
-	@tools/setup.sh --fuzz
-	@cmake --preset fuzz >/dev/null
-	@ninja -C build/fuzz -j$(JOBS) --quiet
-	@tools/run_fuzz.sh build/fuzz/fuzz $(FUZZ_SECONDS)
+# The fuzz targets are built with ASan and UBSan.
+fuzz: setup models
+	@tools/setup.sh --clang
+	@cmake --preset asan >/dev/null
+	@ninja -C build/asan -j$(JOBS) --quiet fuzz_targets
+	@tools/run_fuzz.sh build/asan/fuzz $(FUZZ_SECONDS)
 
 tidy:
 	@python3 tools/tidy.py

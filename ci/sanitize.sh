@@ -4,13 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 declare -A parts=(
-  [asan]="api http tokenizer model transfer disagg engine server router"
+  [asan]="api http tokenizer model transfer disagg engine server router bench"
   [tsan]="http transfer disagg engine router"
 )
 declare -A skipped=(
   [asan]="*HostileTemplate.EndsWithAnError/3:*IsNotQuadratic:*SmolLm2*"
   [tsan]="SchedulerTest.RandomLives*:SamplerTest.*:Models/EngineModelTest.*:Simulation.*"
 )
+tools/setup.sh --clang
 for preset in asan tsan; do
   cmake --preset "$preset" >/dev/null
   targets=()

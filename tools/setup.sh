@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing Baton needs on Debian 12: packages by apt, Python clients of the
-# end-to-end tests by pip into .venv. A no-op when all is there. `--python` adds the test clients.
+# end-to-end tests by pip into .venv. A no-op when all is there. `--python` adds the test clients, `--clang` what
+# sanitizers and fuzzing need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ packages=(
   libfmt-dev libspdlog-dev libcli11-dev libpcre2-dev libutf8proc-dev
   libfabric-dev libgtest-dev libgmock-dev libbenchmark-dev
 )
-if [[ "${1:-}" == --fuzz ]]; then packages+=(clang libclang-rt-14-dev); fi
+if [[ "${1:-}" == --clang ]]; then packages+=(clang libclang-rt-14-dev); fi
 
 missing=()
 for package in "${packages[@]}"; do

@@ -25,7 +25,7 @@ const CodeRow& RowOf(Code code) {
   return kRows[static_cast<size_t>(code)];
 }
 
-std::string OpenAiError(const Status& status, std::string_view param) {
+std::string OpenAiError(const Status& status, std::string_view param, std::string_view guilty) {
   const CodeRow& row = RowOf(status.code());
   json::object inner;
   inner["message"] = status.message();
@@ -35,12 +35,15 @@ std::string OpenAiError(const Status& status, std::string_view param) {
   inner["code"] = row.http_status;
   json::object body{{"object", "error"}};
   for (const auto& field : inner) body[field.key()] = field.value();
+  if (!guilty.empty()) inner["guilty"] = guilty;
   body["error"] = std::move(inner);
   return json::serialize(body);
 }
 
-std::string NativeError(const Status& status) {
-  return json::serialize(json::object{{"error", json::object{{"message", status.message()}}}});
+std::string NativeError(const Status& status, std::string_view guilty) {
+  json::object inner{{"message", status.message()}};
+  if (!guilty.empty()) inner["guilty"] = guilty;
+  return json::serialize(json::object{{"error", std::move(inner)}});
 }
 
 }  // namespace baton::api

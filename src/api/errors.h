@@ -20,8 +20,10 @@ inline int HttpStatusOf(Code code) { return RowOf(code).http_status; }
 
 // {"object":"error","message":S,"type":S,"param":P,"code":INT}: /v1 routes of servers, with
 // OpenAI's {"error":{...}} nesting beside it so that both kinds of client find the message.
-std::string OpenAiError(const Status& status, std::string_view param = {});
+// `guilty` (inside the nested error, left out when empty) tells routers which side of a PD pair
+// broke: "prefill", "decode" or "none".
+std::string OpenAiError(const Status& status, std::string_view param = {}, std::string_view guilty = {});
 // {"error":{"message":S}}: native routes.
-std::string NativeError(const Status& status);
+std::string NativeError(const Status& status, std::string_view guilty = {});
 
 }  // namespace baton::api

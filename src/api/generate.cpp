@@ -171,6 +171,10 @@ std::optional<RequestError> ParseGenerate(const json::value& body, const Samplin
     out.items[i].bootstrap = bootstraps[i];
   }
   out.is_list = is_list || out.items.size() > 1;
+  ReadResume(reader, out.items.size(), out.stream, out.resume);
+  for (size_t i = 0; out.resume && i < out.items.size(); ++i) {
+    if (!out.resume->choices[i].id.empty()) out.items[i].rid = out.resume->choices[i].id;
+  }
   return ErrorOf(reader);
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/resume.h"
 #include "api/sampling.h"
 #include "common/json.h"
 #include "common/status.h"
@@ -54,6 +55,7 @@ struct GenerateRequest {
   bool is_list = false;              // the answer is a list (batch or n > 1)
   bool stream = false;
   bool text_in_logprobs = false;
+  std::optional<Resume> resume;
 };
 
 // What chat and completions share.
@@ -67,6 +69,7 @@ struct OpenAiRequest {
   bool continuous_usage = false;
   bool return_timings = false;       // ours: adds "baton" timings to the usage
   std::vector<Bootstrap> bootstraps; // one per choice (prompts x n), or empty
+  std::optional<Resume> resume;
 };
 
 struct CompletionRequest : OpenAiRequest {

@@ -37,6 +37,11 @@ void ReadShared(FieldReader& reader, const SamplingParams& defaults, OpenAiReque
   RefuseUnsupported(reader);
 }
 
+void ReadResumeOf(FieldReader& reader, size_t choices, OpenAiRequest& out) {
+  ReadResume(reader, choices, out.stream, out.resume);
+  if (out.resume && !out.resume->id.empty()) out.rid = out.resume->id;
+}
+
 void ReadResponseFormat(FieldReader& reader) {
   const json::value* v = reader.Take("response_format");
   if (!v) return;
@@ -173,6 +178,7 @@ std::optional<RequestError> ParseCompletion(const json::value& body, const Sampl
   ReadResponseFormat(reader);
   ReadPrompts(reader, out.prompts);
   ReadBootstraps(reader, out.prompts.size() * out.sampling.n, out.bootstraps);
+  ReadResumeOf(reader, out.prompts.size() * out.sampling.n, out);
   return ErrorOf(reader);
 }
 
@@ -199,6 +205,7 @@ std::optional<RequestError> ParseChat(const json::value& body, const SamplingPar
   ReadMessages(reader, out.messages);
   ReadTools(reader, out);
   ReadBootstraps(reader, static_cast<size_t>(out.sampling.n), out.bootstraps);
+  ReadResumeOf(reader, static_cast<size_t>(out.sampling.n), out);
   return ErrorOf(reader);
 }
 

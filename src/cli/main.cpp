@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/bench_command.h"
+#include "cli/bench_serving_command.h"
 #include "cli/commands.h"
 #include "cli/flag_suggestion.h"
 #include "cli/router_command.h"
@@ -20,7 +21,7 @@ constexpr const char* kUsage =
     "  serve        one server: --disaggregation-mode prefill, decode or null\n"
     "  router       fronts prefill and decode servers\n"
     "  chat         a conversation in the terminal\n"
-    "  bench        engine: tokens per second; transfer: KV transfer; beside this machine's limits\n"
+    "  bench        engine: tokens per second; transfer: KV transfer; serving: load on an endpoint\n"
     "  render-chat  what a model would read for a chat request\n"
     "  version\n";
 
@@ -32,6 +33,7 @@ int RunBound(std::vector<std::string> arguments) {
   CLI::App* bench = app.add_subcommand("bench", "Measures parts of Baton");
   bench->require_subcommand(1);
   baton::cli::AddBenchEngineCommand(*bench, &exit_code);
+  baton::cli::AddBenchServingCommand(*bench, &exit_code);
   baton::cli::AddBenchTransferCommand(*bench, &exit_code);
   baton::cli::AddRouterCommand(app, &exit_code);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them back to front

@@ -7,6 +7,8 @@
 #include <memory>
 #include <thread>
 
+#include <sys/resource.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -19,14 +21,29 @@
 namespace baton::cli {
 namespace {
 
+// A flag of sglang-router that says nothing to this router: accepted, so that command lines carry
+// over, and named in the log when it is given. Some are refused: who sets up access control must not
+// believe that it is there.
+struct UnusedFlag {
+  const CLI::Option* option = nullptr;
+  std::string why;
+  bool refused = false;
+  std::string Name() const { return "--" + option->get_lnames().at(0); }
+};
+
 // Flags whose type is not the option's.
 struct RouterFlags {
   router::RouterOptions options;
   std::vector<std::string> prefill;
-  std::string policy = "round_robin", prefill_policy, decode_policy;
+  std::string policy = "cache_aware", prefill_policy, decode_policy, assignment = "random";
+  double max_idle_s = 14'400, bucket_interval_s = 5, load_poll_s = 1;
+  double queue_timeout_s = 60;
+  int64_t queue_size = 100;
+  std::vector<UnusedFlag> unused;
   double request_timeout_s = 1800, first_byte_timeout_s = 600, stream_idle_timeout_s = 300;
   double grace_s = 180, connect_timeout_ms = 2000;
   double initial_backoff_ms = 50, max_backoff_ms = 30'000;
+  double worker_wait_s = 3;
   double cb_timeout_s = 60, cb_window_s = 120;
   double check_interval_s = 1, check_timeout_s = 5;
   bool disable_retries = false, disable_breaker = false, disable_health_check = false;
@@ -69,6 +86,12 @@ Status ReadPolicies(const RouterFlags& flags, router::RouterOptions* o) {
     if (kind.ok()) *out = *kind;
     return kind.status().Prefixed(own.empty() ? "--policy" : flag);
   };
+  const auto assignment = router::ParseAssignment(flags.assignment);
+  if (!assignment.ok()) return assignment.status().Prefixed("--assignment-mode");
+  o->policy.assignment = *assignment;
+  o->policy.max_idle = Millis(flags.max_idle_s * 1000);
+  o->policy.bucket_interval = Millis(flags.bucket_interval_s * 1000);
+  o->load_poll_interval = Millis(flags.load_poll_s * 1000);
   if (Status s = parse("--prefill-policy", flags.prefill_policy, &o->prefill_policy); !s.ok()) return s;
   return parse("--decode-policy", flags.decode_policy, &o->decode_policy);
 }
@@ -77,6 +100,11 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
   router::RouterOptions o = flags.options;
   if (Status s = ReadPrefillUrls(flags.prefill, &o.prefill); !s.ok()) return s;
   if (Status s = ReadPolicies(flags, &o); !s.ok()) return s;
+  if (flags.queue_size < 0) {
+    return Error(Code::kInvalidArgument, "--queue-size must not be negative; 0 means no queue");
+  }
+  o.admission.queue_size = static_cast<size_t>(flags.queue_size);
+  o.admission.queue_timeout = Millis(flags.queue_timeout_s * 1000);
   o.request_timeout = Millis(flags.request_timeout_s * 1000);
   o.first_byte_timeout = Millis(flags.first_byte_timeout_s * 1000);
   o.stream_idle_timeout = Millis(flags.stream_idle_timeout_s * 1000);
@@ -85,6 +113,7 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
   o.retry.initial_backoff = Millis(flags.initial_backoff_ms);
   o.retry.max_backoff = Millis(flags.max_backoff_ms);
   if (flags.disable_retries) o.retry.max_attempts = 1;
+  o.migration.worker_wait = Millis(flags.worker_wait_s * 1000);
   o.breaker.open_time = Millis(flags.cb_timeout_s * 1000);
   o.breaker.window = Millis(flags.cb_window_s * 1000);
   o.breaker.enabled = !flags.disable_breaker;
@@ -136,6 +165,14 @@ class Shutdown {
   TimePoint deadline_{};
 };
 
+// A stream holds three sockets; the usual soft limit of 1024 ends at some 300 of them.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) log::warn("the limit of open files stays as it was");
+}
+
 int RunRouter(RouterFlags& flags) {
   log::Init(flags.log_level, "router");
   auto options = ToOptions(flags);
@@ -143,7 +180,16 @@ int RunRouter(RouterFlags& flags) {
     fmt::print(stderr, "baton router: {}\n", options.status().message());
     return 2;
   }
+  for (const UnusedFlag& flag : flags.unused) {
+    if (flag.option->count() == 0) continue;
+    if (flag.refused) {
+      fmt::print(stderr, "baton router: {} is not supported: {}\n", flag.Name(), flag.why);
+      return 2;
+    }
+    log::warn("{} has no effect: {}", flag.Name(), flag.why);
+  }
   const Duration grace = options->shutdown_grace;
+  RaiseFileLimit();
   const int threads = static_cast<int>(std::max(flags.threads, 1u));
   boost::asio::io_context io(threads);
   options->index_html = web::kChatPage;
@@ -168,10 +214,70 @@ void AddPlaces(CLI::App& c, RouterFlags& f) {
   c.add_option("--prefill", f.prefill, "URL [BOOTSTRAP_PORT|none] of a prefill worker; repeatable")->type_name("URL [PORT]");
   c.add_option("--decode", o.decode, "URL of a decode worker; repeatable")->type_name("URL");
   c.add_option("--worker-urls", o.worker_urls, "URLs of workers, regular mode")->type_name("URL...");
-  c.add_option("--policy", f.policy, "random, round_robin, power_of_two or least_load")->capture_default_str();
+  c.add_option("--policy", f.policy,
+               "cache_aware, random, round_robin, power_of_two, least_load, prefix_hash, consistent_hashing, manual or bucket")
+      ->capture_default_str();
   c.add_option("--prefill-policy", f.prefill_policy, "Policy for prefill workers; default: --policy");
   c.add_option("--decode-policy", f.decode_policy, "Policy for decode workers; default: --policy");
   c.add_option("--threads", f.threads, "I/O threads")->capture_default_str();
+}
+
+void AddPolicies(CLI::App& c, RouterFlags& f) {
+  auto& p = f.options.policy;
+  c.add_option("--cache-threshold", p.cache_threshold, "cache_aware: share of the prompt that a match must cover")->capture_default_str();
+  c.add_option("--balance-abs-threshold", p.balance_abs, "Out of balance when in-flight requests differ by more than this ...")->capture_default_str();
+  c.add_option("--balance-rel-threshold", p.balance_rel, "... and by more than this factor")->capture_default_str();
+  c.add_option("--max-tree-size", p.max_tree_bytes, "cache_aware: bytes of text remembered per worker")->capture_default_str();
+  c.add_option("--prefix-hash-bytes", p.prefix_bytes, "prefix_hash: bytes of the prompt that choose the worker")->capture_default_str();
+  c.add_option("--prefix-hash-load-factor", p.hash_load_factor, "Hashing policies: most load, as a multiple of the mean")->capture_default_str();
+  c.add_option("--max-idle-secs", f.max_idle_s, "manual: a routing key is forgotten after this time")->capture_default_str();
+  c.add_option("--assignment-mode", f.assignment, "manual: a new key gets a worker by random, min_load or min_group")->capture_default_str();
+  c.add_option("--bucket-adjust-interval-secs", f.bucket_interval_s, "bucket: time between adjustments")->capture_default_str();
+  c.add_option("--load-poll-interval-secs", f.load_poll_s, "How often workers are asked for their load; 0: never")->capture_default_str();
+}
+
+void AddAdmission(CLI::App& c, RouterFlags& f) {
+  auto& o = f.options;
+  c.add_option("--max-concurrent-requests", o.admission.max_concurrent, "Requests at once, streams included; -1: no cap")->capture_default_str();
+  c.add_option("--queue-size", f.queue_size, "Requests that may wait for a place; more get 429")->capture_default_str();
+  c.add_option("--queue-timeout-secs", f.queue_timeout_s, "Longest wait for a place (408)")->capture_default_str();
+  c.add_option("--rate-limit-tokens-per-second", o.admission.rate_per_second, "Requests admitted per second; 0: no limit")->capture_default_str();
+  c.add_flag("--fair-queue", o.admission.fair, "Tenants take turns in the queue, whatever each has waiting");
+  c.add_option("--tenant-header", o.tenant_header, "Header that tells the tenants apart")->capture_default_str();
+  c.add_option("--worker-queue-limit", o.worker_queue_limit, "Hold requests while every worker reports this many waiting; 0: off")->capture_default_str();
+  c.add_option("--worker-kv-limit", o.worker_kv_limit, "Hold requests while every worker uses this share of its KV; 0: off")->capture_default_str();
+}
+
+// Flags of sglang-router 0.3.2 without a meaning here.
+void AddUnused(CLI::App& c, RouterFlags& f) {
+  bool refused = false;
+  const auto add = [&](const char* why, std::initializer_list<const char*> values,
+                       std::initializer_list<const char*> switches) {
+    for (const char* name : values) {
+      f.unused.push_back({c.add_option_function<std::vector<std::string>>(name, [](const auto&) {}, "No effect")->group(""), why, refused});
+    }
+    for (const char* name : switches) {
+      f.unused.push_back({c.add_flag_function(name, [](int64_t) {}, "No effect")->group(""), why, refused});
+    }
+  };
+  add("the tree is kept within --max-tree-size at every moment", {"--eviction-interval-secs", "--eviction-interval"}, {});
+  add("workers are probed every 300 ms until they are ready, for as long as it takes",
+      {"--worker-startup-timeout-secs", "--worker-startup-check-interval"}, {});
+  add("requests pass through as text; tokens and templates are the workers' business",
+      {"--model-path", "--tokenizer-path", "--chat-template", "--tokenizer-cache-l0-max-entries",
+       "--tokenizer-cache-l1-max-memory", "--reasoning-parser", "--tool-call-parser", "--mcp-config-path"},
+      {"--tokenizer-cache-enable-l0", "--tokenizer-cache-enable-l1"});
+  add("ranks of a worker are balanced by the worker itself", {}, {"--dp-aware"});
+  add("there is one router mode; the policies choose among all workers of a role", {}, {"--mini-lb", "--enable-igw"});
+  add("conversations are not stored", {"--history-backend", "--oracle-wallet-path", "--oracle-tns-alias",
+      "--oracle-connect-descriptor", "--oracle-username", "--oracle-password", "--oracle-pool-min",
+      "--oracle-pool-max", "--oracle-pool-timeout-secs", "--postgres-db-url", "--postgres-pool-max",
+      "--redis-url", "--redis-pool-max", "--redis-retention-days"}, {});
+  add("workers speak SGLang's protocol", {"--backend"}, {});
+  add("traceparent and tracestate are passed on; spans are not exported", {"--otlp-traces-endpoint"}, {"--enable-trace"});
+  refused = true;
+  add("admin routes take --api-key only", {"--control-plane-api-keys", "--jwt-issuer", "--jwt-audience",
+      "--jwt-jwks-uri", "--jwt-role-mapping"}, {"--control-plane-audit-enabled"});
 }
 
 void AddLimits(CLI::App& c, RouterFlags& f) {
@@ -192,6 +298,9 @@ void AddResilience(CLI::App& c, RouterFlags& f) {
   c.add_option("--retry-backoff-multiplier", o.retry.multiplier, "Growth of the delay")->capture_default_str();
   c.add_option("--retry-jitter-factor", o.retry.jitter, "Random share of the delay")->capture_default_str();
   c.add_flag("--disable-retries", f.disable_retries, "One attempt only");
+  c.add_option("--max-migrations", o.migration.max_migrations, "How often a stream may go on at another pair after its first byte; 0: never")->capture_default_str();
+  c.add_option("--max-worker-kills", o.migration.max_worker_kills, "A request that was on this many workers when they died is not tried again")->capture_default_str();
+  c.add_option("--worker-wait-secs", f.worker_wait_s, "Wait for a worker when none can take a request")->capture_default_str();
   c.add_option("--cb-failure-threshold", o.breaker.failure_threshold, "Failures in a row that open a breaker")->capture_default_str();
   c.add_option("--cb-success-threshold", o.breaker.success_threshold, "Successes that close it")->capture_default_str();
   c.add_option("--cb-timeout-duration-secs", f.cb_timeout_s, "Time until it is tried again")->capture_default_str();
@@ -211,6 +320,7 @@ void AddOperation(CLI::App& c, RouterFlags& f) {
   c.add_option("--request-id-headers", o.request_id_headers, "Headers that may carry a request id")->capture_default_str();
   c.add_option("--prometheus-port", o.prometheus_port, "Port of /metrics; -1: main port only")->capture_default_str();
   c.add_option("--prometheus-host", o.prometheus_host, "Address of /metrics")->capture_default_str();
+  c.add_option("--prometheus-duration-buckets", o.duration_buckets, "Bounds of the duration histograms, seconds")->type_name("SECONDS...");
   c.add_option("--log-level", f.log_level, "debug, info, warning or error")->capture_default_str();
 }
 
@@ -221,6 +331,9 @@ void AddRouterCommand(CLI::App& app, int* exit_code) {
   CLI::App* const command = app.add_subcommand("router", "Routes requests to prefill and decode servers");
   command->allow_extras();  // so that an unknown flag gets a suggestion
   AddPlaces(*command, *flags);
+  AddPolicies(*command, *flags);
+  AddAdmission(*command, *flags);
+  AddUnused(*command, *flags);
   AddLimits(*command, *flags);
   AddResilience(*command, *flags);
   AddOperation(*command, *flags);

@@ -67,6 +67,7 @@ std::vector<Flag> MakeFlags() {
       {"nixl-backend", S, "UCX", "plugin of NIXL: UCX, LIBFABRIC ..."},
       {"nixl-path", S, "", "NIXL's library or a folder around it; else BATON_NIXL_PATH, Python environments and system folders"},
       {"require-rdma", B, "", "refuse to start without hardware RDMA"},
+      {"kv-checksum", B, "", "decode verifies a CRC-32C of every KV write before it uses the KV (a debugging aid)"},
       {"progress-fd", I, "", "write JSON progress lines to this descriptor (baton up)"},
   };
   for (const char* name : {"tensor-parallel-size", "data-parallel-size", "pipeline-parallel-size", "nnodes", "node-rank"}) {
@@ -187,6 +188,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.fabric.provider = *provider;
   o.fabric.host = o.host;
   o.fabric.require_rdma = v.On("require-rdma");
+  o.fabric.checksum = v.On("kv-checksum");
   if (Status s = ChooseNixl(v, o); !s.ok()) return s;
   o.bootstrap_timeout = SecondsOf(v, "disaggregation-bootstrap-timeout", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT");
   o.transfer_timeout = SecondsOf(v, "disaggregation-transfer-timeout", "SGLANG_DISAGGREGATION_WAITING_TIMEOUT");

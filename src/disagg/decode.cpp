@@ -27,6 +27,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     DecodeSession session;
     std::shared_ptr<engine::OutputSink> sink;
     int prompt_tokens = 0;
+    int kv_tokens = 0;                     // of the prompt and of a resumed request's outputs
     bool want_prompt_logprobs = false;
     std::function<void(const TransferTiming&)> on_transfer;
     std::shared_ptr<PrefillPeer> peer;
@@ -37,6 +38,12 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     TimePoint sealed_at{};
     TransferTiming timing;
     TimePoint deadline;
+    std::string_view guilty;               // whose fault the first failure is
+
+    // Before the session hears of a failure; only the first cause is told.
+    void Blame(std::string_view side) {
+      if (guilty.empty() && session.status().ok()) guilty = side;
+    }
   };
 
   Impl(boost::asio::any_io_executor executor, DecodeOptions options)
@@ -53,6 +60,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     t.room = room;
     t.sink = request.sink;
     t.prompt_tokens = static_cast<int>(request.prompt.size());
+    t.kv_tokens = t.prompt_tokens + static_cast<int>(request.resumed.size());
     t.want_prompt_logprobs = want_prompt_logprobs;
     t.on_transfer = std::move(on_transfer);
     t.deadline = Now() + options.link.bootstrap_timeout;
@@ -71,6 +79,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
       Transfer* t = Find(id);
       if (!t) return;
       t->peer = std::move(peer);
+      if (!status.ok()) t->Blame("prefill");
       Perform(*t, t->session.OnPeer(std::move(status)));
     });
   }
@@ -79,6 +88,10 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     Transfer* t = Find(id);
     if (!t) return;
     const Status status = reservation.status();
+    if (!status.ok()) {
+      const bool full = status.code() == Code::kResourceExhausted || status.code() == Code::kDeadlineExceeded;
+      t->Blame(full ? "none" : "decode");
+    }
     if (reservation.ok()) t->reservation = std::move(*reservation);
     Perform(*t, t->session.OnReserved(status));
   }
@@ -101,7 +114,10 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     }
     log::warn("{} ({} requests affected)", why.message(), affected.size());
     for (const RequestId id : affected) {
-      if (Transfer* t = Find(id)) Perform(*t, t->session.OnPeerBroken(why));
+      if (Transfer* t = Find(id)) {
+        t->Blame("prefill");
+        Perform(*t, t->session.OnPeerBroken(why));
+      }
     }
   }
 
@@ -135,7 +151,10 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     if (!slot.ok()) {
       if (slot.status().code() == Code::kUnavailable) t.peer->Disconnect();  // pair anew next time
       asio::post(strand, [this, self, id = t.id, status = slot.status()] {
-        if (Transfer* t = Find(id)) Perform(*t, t->session.OnGrantFailed(status));
+        Transfer* t = Find(id);
+        if (!t) return;
+        t->Blame(status.code() == Code::kUnavailable ? "prefill" : "decode");
+        Perform(*t, t->session.OnGrantFailed(status));
       });
       return;
     }
@@ -148,7 +167,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     grant.pairing = t.peer->pairing();
     grant.room = t.room;
     grant.slot = *slot;
-    grant.prompt_tokens = t.prompt_tokens;
+    grant.prompt_tokens = t.kv_tokens;
     grant.cached_tokens = t.reservation->cached_tokens();
     const auto pages = t.reservation->pages().subspan(grant.cached_tokens / link->self.layout.page_tokens);
     grant.pages.assign(pages.begin(), pages.end());
@@ -159,14 +178,20 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         std::move(grant), [this, self, id = t.id](Frame frame) { OnFrame(id, std::move(frame)); },
         [this, self, id = t.id](Status status) {
           if (status.ok()) return;
-          if (Transfer* t = Find(id)) Perform(*t, t->session.OnPeerBroken(std::move(status)));
+          Transfer* t = Find(id);
+          if (!t) return;
+          t->Blame("prefill");
+          Perform(*t, t->session.OnPeerBroken(std::move(status)));
         });
   }
 
   void OnFrame(RequestId id, Frame frame) {
     Transfer* t = Find(id);
     if (!t) return;
-    if (auto* end = std::get_if<End>(&frame)) return Perform(*t, t->session.OnEnd(end->status));
+    if (auto* end = std::get_if<End>(&frame)) {
+      if (!end->status.ok()) t->Blame("prefill");
+      return Perform(*t, t->session.OnEnd(end->status));
+    }
     t->seal = std::move(std::get<Seal>(frame));
     t->sealed_at = Now();
     Perform(*t, t->session.OnSeal());
@@ -197,6 +222,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     out.id = t.id;
     out.finish = t.session.status().code() == Code::kCancelled ? engine::Finish::kAborted : engine::Finish::kFailed;
     out.status = t.session.status();
+    out.guilty = t.guilty.empty() ? "none" : t.guilty;
     out.prompt_tokens = t.prompt_tokens;
     t.sink->OnOutput(out);
     t.sink.reset();
@@ -227,6 +253,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         Transfer* t = it == slots.end() ? nullptr : Find(it->second);
         if (!t || !t->slot || !(*t->slot == event.slot)) return;
         t->timing.transfer_ms = Milliseconds(event.last_at - event.first_at);
+        if (!event.status.ok()) t->Blame("prefill");
         return Perform(*t, t->session.OnSlotEnd(event.status));
       }
       case Kind::kFenced: {
@@ -236,7 +263,10 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
           if (t.session.granted() && t.peer_id == event.peer) ids.push_back(id);
         }
         for (const RequestId id : ids) {
-          if (Transfer* t = Find(id)) Perform(*t, t->session.OnFenced());
+          if (Transfer* t = Find(id)) {
+            t->Blame("prefill");
+            Perform(*t, t->session.OnFenced());
+          }
         }
         return;
       }
@@ -283,6 +313,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
       if (t->session.status().ok()) {
         // Give prefill time to confirm that it stopped; after that it is cut off.
         t->deadline = now + 5s;
+        t->Blame(t->session.granted() || !t->peer->ready() ? "prefill" : "none");
         Perform(*t, t->session.OnFail(Error(Code::kDeadlineExceeded, "{}", t->session.granted()
             ? "the prefill server did not deliver the KV in time"
             : "no KV pages became free in time, or the prefill server did not answer")));
@@ -377,7 +408,7 @@ Status DecodeService::Submit(engine::Request request, const api::Bootstrap& boot
   auto origin = http::ParseOrigin(bare_ipv6 ? fmt::format("http://[{}]:{}", bootstrap.host, port)
                                             : fmt::format("http://{}:{}", bootstrap.host, port));
   if (!origin.ok()) return origin.status().Prefixed("bootstrap_host");
-  if (static_cast<int>(request.prompt.size()) > impl_->link->engine->max_prompt_tokens()) {
+  if (static_cast<int>(request.prompt.size() + request.resumed.size()) > impl_->link->engine->max_prompt_tokens()) {
     return Error(Code::kInvalidArgument, "the prompt has {} tokens, the longest this server takes is {}",
                  request.prompt.size(), impl_->link->engine->max_prompt_tokens());
   }

@@ -43,7 +43,7 @@ struct Grant {
                                   // earlier one must not be served with the keys of this one
   int64_t room = 0;
   transfer::Slot slot;
-  int32_t prompt_tokens = 0;
+  int32_t prompt_tokens = 0;      // with the delivered outputs of a resumed request
   int32_t cached_tokens = 0;      // decode holds the KV of these; a multiple of the page size
   std::vector<PageId> pages;      // for the tokens from cached_tokens on
   uint32_t deadline_ms = 0;

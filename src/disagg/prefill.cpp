@@ -54,6 +54,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     bool drained = true;                          // no write of the send can land any more
     TimePoint deadline;                           // for the other half, or for the transfer
     TimePoint started_at{}, settled_at{};
+    std::string_view guilty = "prefill";          // whose fault a failure is
   };
   struct Peer {
     transfer::PeerId id;
@@ -177,7 +178,9 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       const auto it = rooms.find(cancel->room);
       if (it != rooms.end() && it->second.grant &&
           it->second.grant->grant.decode_instance == cancel->decode_instance) {
-        Perform(it->second, it->second.session.OnFail(Error(Code::kCancelled, "decode gave up on the request")));
+        // Not kCancelled: no client asked for this. Decode's own answer tells why.
+        BlameDecode(it->second);
+        Perform(it->second, it->second.session.OnFail(Error(Code::kUnavailable, "decode gave up on the request")));
       }
     });
     (void)co_await responder.Send(Plain(200, ""));
@@ -240,7 +243,12 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   void GrantGone(const std::shared_ptr<GrantCall>& call, const char* why) {
     const auto it = rooms.find(call->grant.room);
     if (it == rooms.end() || it->second.grant != call) return;
+    BlameDecode(it->second);
     Perform(it->second, it->second.session.OnFail(Error(Code::kUnavailable, "{}", why)));
+  }
+
+  static void BlameDecode(Room& room) {
+    if (room.session.status().ok()) room.guilty = "decode";
   }
 
   void AddRequest(engine::Request request, int64_t number) {
@@ -289,7 +297,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
 
   void StartRoom(Room& room) {
     const Grant& grant = room.grant->grant;
-    const auto prompt = static_cast<int>(room.request->prompt.size());
+    const auto prompt = static_cast<int>(room.request->prompt.size() + room.request->resumed.size());
     room.started_at = Now();
     room.deadline = Now() + std::chrono::milliseconds(grant.deadline_ms);
     if (prompt != grant.prompt_tokens) {
@@ -389,16 +397,18 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   void AnswerClient(Room& room) {
     room_of_request.erase(room.id);
     const Status& status = room.session.status();
-    if (!status.ok() || !room.result) return AnswerFailure(room.sink, room.id, status);
+    if (!status.ok() || !room.result) return AnswerFailure(room.sink, room.id, status, room.guilty);
     room.sink->OnOutput(room.result->last.View());
     room.sink.reset();
   }
 
-  static void AnswerFailure(const std::shared_ptr<engine::OutputSink>& sink, RequestId id, const Status& status) {
+  static void AnswerFailure(const std::shared_ptr<engine::OutputSink>& sink, RequestId id, const Status& status,
+                            std::string_view guilty = "none") {
     engine::Output out;
     out.id = id;
     out.finish = status.code() == Code::kCancelled ? engine::Finish::kAborted : engine::Finish::kFailed;
     out.status = status;
+    out.guilty = guilty;
     sink->OnOutput(out);
   }
 
@@ -420,6 +430,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
                    Milliseconds(event.last_at - event.first_at));
       }
       room->drained = event.drained;
+      if (!event.status.ok()) BlameDecode(*room);
       Perform(*room, room->session.OnSendEnd(event.status));
     } else if (event.kind == Kind::kPeerLost) {
       log::warn("Lost connection with a decode server: {}", event.status.message());
@@ -452,6 +463,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       ++it;
       if (now < room.deadline) continue;
       room.deadline = TimePoint::max();
+      BlameDecode(room);
       Perform(room, room.session.OnFail(Error(Code::kDeadlineExceeded, "{}",
           room.session.started() ? "the KV transfer passed its deadline"
           : room.session.has_request() ? "decode did not grant KV pages in time (is the decode server up and "

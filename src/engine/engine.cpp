@@ -120,8 +120,8 @@ Engine::~Engine() {
 
 Status Engine::Impl::CheckRequest(const Request& request) const {
   const int vocab = model->config().vocab;
-  const size_t length = request.prompt.size();
-  if (length == 0) return Error(Code::kInvalidArgument, "the prompt has no tokens");
+  const size_t length = request.prompt.size() + request.resumed.size();
+  if (request.prompt.empty()) return Error(Code::kInvalidArgument, "the prompt has no tokens");
   if (length > static_cast<size_t>(max_prompt_tokens)) {
     return Error(Code::kInvalidArgument,
                  "the prompt has {} tokens; at most {} fit (context {}, KV pool {} tokens)", length,
@@ -135,6 +135,7 @@ Status Engine::Impl::CheckRequest(const Request& request) const {
                  vocab - 1);
   };
   if (Status s = check_ids("the prompt's tokens", request.prompt); !s.ok()) return s;
+  if (Status s = check_ids("the resumed outputs", request.resumed); !s.ok()) return s;
   if (Status s = check_ids("the end ids", request.end_ids); !s.ok()) return s;
   if (Status s = check_ids("the logprob ids", request.logprobs.token_ids); !s.ok()) return s;
   if (request.logprobs.top < 0 || request.logprobs.top > vocab) {
@@ -153,15 +154,24 @@ Result<std::unique_ptr<Sequence>> Engine::Impl::MakeSequence(Request request) co
   const api::SamplingParams& sampling = request.sampling;
   int max_outputs = options.context_length - sequence->prompt_tokens;
   if (sampling.max_new_tokens >= 0) max_outputs = std::min(max_outputs, sampling.max_new_tokens);
-  if (request.observer != nullptr) max_outputs = std::min(max_outputs, 1);
+  const int resumed = static_cast<int>(request.resumed.size());
+  if (resumed > 0 && resumed >= max_outputs) {
+    return Error(Code::kInvalidArgument, "{} outputs are resumed of a request that ends after {}", resumed,
+                 max_outputs);
+  }
+  if (request.observer != nullptr) max_outputs = std::min(max_outputs, resumed + 1);
   sequence->max_outputs = max_outputs;
   sequence->tokens = std::move(request.prompt);
   // Long answers may grow the vector a few times more; most never do.
-  sequence->tokens.reserve(sequence->tokens.size() + static_cast<size_t>(std::min(max_outputs, 1024)));
-  if (HasPenalties(sampling)) sequence->counts.AddPrompt(sequence->tokens);
+  sequence->tokens.reserve(sequence->tokens.size() + static_cast<size_t>(std::min(max_outputs, resumed + 1024)));
+  if (HasPenalties(sampling)) {
+    sequence->counts.AddPrompt(sequence->tokens);
+    for (const int32_t token : request.resumed) sequence->counts.AddOutput(token);
+  }
+  sequence->tokens.insert(sequence->tokens.end(), request.resumed.begin(), request.resumed.end());
   if (request.logprobs.enabled && request.logprobs.prompt_start >= 0) {
     sequence->prompt_logprobs.reserve(static_cast<size_t>(
-        std::max(sequence->prompt_tokens - request.logprobs.prompt_start, 0)));
+        std::max(sequence->length() - request.logprobs.prompt_start, 0)));
   }
   sequence->request = std::move(request);
   return sequence;

@@ -179,7 +179,8 @@ class PageCopier : public PrefillObserver {
       reservation_ = KvReservation();
       return failed_();
     }
-    EXPECT_EQ(ready_tokens, int64_t{prefill_.kv_layout().layers} * last.prompt_tokens);
+    // All that was given: the prompt and resumed outputs, not the token sampled behind them.
+    EXPECT_EQ(ready_tokens, int64_t{prefill_.kv_layout().layers} * (last.prompt_tokens + last.output_tokens - 1));
     FirstToken first{.token = last.token, .cached_tokens = last.cached_tokens};
     if (last.logprob != nullptr) first.logprob = *last.logprob;
     first.prompt_logprobs.assign(last.prompt_logprobs.begin(), last.prompt_logprobs.end());

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,8 @@ struct Output {
   Finish finish = Finish::kRunning;
   int32_t stop_token = -1;                          // kStop: the end or stop id that matched
   Status status;                                    // kFailed: why
+  // kFailed in PD: the side that broke ("prefill", "decode", or "none" when nobody did); static text.
+  std::string_view guilty{};
   int prompt_tokens = 0;
   int cached_tokens = 0;                            // prompt tokens taken from the prefix cache
   int output_tokens = 0;                            // including this one
@@ -85,6 +88,11 @@ struct Request {
   api::SamplingParams sampling;        // seed must be set; n and text fields are ignored
   std::vector<int32_t> end_ids;        // ignored when sampling.ignore_eos
   LogprobRequest logprobs;
+  // Outputs that another engine has produced already: the request goes on behind them as if it had
+  // been retracted here after the last one (recomputed, counted for penalties, limits and seeds,
+  // not emitted again). Fewer than the request may have; none of them ends it. With
+  // logprobs.prompt_start their logprobs come behind the prompt's, with the first token.
+  std::vector<int32_t> resumed;
   std::shared_ptr<OutputSink> sink;
   std::shared_ptr<PrefillObserver> observer;  // set: prefill only, ends after one token (kLength or kStop)
 };

@@ -79,7 +79,7 @@ Sequence* Scheduler::Start(RequestId id, int32_t first_token, Progress* progress
     pool_.Move(sequence.pages[i], PageOwner::kReservation, PageOwner::kSequence);
   }
   sequence.state = Sequence::State::kActive;
-  sequence.computed = sequence.prompt_tokens;
+  sequence.computed = sequence.length();  // the prompt, and the outputs of a resumed request
   sequence.started = true;
   active_.push_back(&sequence);
   CacheComputedPages(sequence);

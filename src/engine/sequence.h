@@ -21,7 +21,7 @@ struct Sequence {
   };
 
   Request request;                 // `prompt` moved to `tokens`
-  std::vector<int32_t> tokens;     // prompt, then outputs
+  std::vector<int32_t> tokens;     // prompt, then outputs (resumed ones first)
   int prompt_tokens = 0;
   int max_outputs = 0;             // by max_new_tokens and context; 1 at most when prefill only
   TimePoint deadline{};            // of a reservation's wait

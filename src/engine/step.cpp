@@ -1,5 +1,6 @@
 // One step of the engine: forward, sample, commit, emit. Takes no lock and, once its scratch has
 // grown, allocates nothing for requests without prompt logprobs.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -100,7 +101,7 @@ void Engine::Impl::CollectPromptLogprobs(Sequence& sequence, const PlanItem& ite
   const size_t vocab = static_cast<size_t>(model->config().vocab);
   for (int position = item.logit_begin; position < item.logit_end; ++position) {
     const int scored = position + 1;
-    if (scored < request.prompt_start || scored >= sequence.prompt_tokens) continue;
+    if (scored < request.prompt_start || scored >= sequence.length()) continue;
     const size_t row = static_cast<size_t>(position - item.logit_begin);
     sampler.LogProbs(rows.subspan(row * vocab, vocab), sequence.tokens[static_cast<size_t>(scored)],
                      request, out.emplace_back());
@@ -139,6 +140,7 @@ void Engine::Impl::Handle(StartMessage&& message) {
   Output output = MakeOutput(*sequence);
   output.has_token = done.has_token;
   output.token = first.token;
+  output.output_index = sequence->outputs() - 1;
   output.finish = done.finish;
   output.stop_token = done.stop_token;
   if (sequence->request.logprobs.enabled) {
@@ -158,7 +160,7 @@ Output Engine::Impl::MakeOutput(const Sequence& sequence) const {
   Output output;
   output.id = sequence.id();
   output.prompt_tokens = sequence.prompt_tokens;
-  output.cached_tokens = sequence.cached_tokens;
+  output.cached_tokens = std::min(sequence.cached_tokens, sequence.prompt_tokens);
   output.output_tokens = sequence.outputs();
   output.retractions = sequence.retractions;
   output.queued_at = sequence.queued_at;

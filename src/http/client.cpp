@@ -8,6 +8,10 @@ namespace baton::http {
 
 namespace {
 
+// A server that closes an idle connection does so before it reads: it shows within a round trip.
+// One that kept silent for longer has the request, which is then not sent again here.
+constexpr Duration kStaleTime = std::chrono::milliseconds(250);
+
 // Host first (RFC 9112 section 3.2), then the caller's fields, then the length.
 std::string RequestHead(const Origin& origin, const ClientRequest& request) {
   std::string head;
@@ -69,16 +73,21 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
   list.Add(request.body);
   const bool head_request = request.method == "HEAD";
 
+  Status stale;
   if (auto reused = pool->Take(origin)) {
+    const TimePoint begun = Now();
     auto stream = std::make_unique<PooledStream>(pool, std::move(reused));
-    const Status status = co_await stream->Exchange(list, head_request, deadline);
-    if (status.ok()) co_return std::unique_ptr<ClientStream>(std::move(stream));
-    if (status.code() != Code::kUnavailable || stream->got_bytes()) co_return status;
+    stale = co_await stream->Exchange(list, head_request, deadline);
+    if (stale.ok()) co_return std::unique_ptr<ClientStream>(std::move(stream));
+    if (stale.code() != Code::kUnavailable || stream->got_bytes()) co_return stale;
+    if (Now() - begun > kStaleTime) co_return stale;
     // The server closed the idle connection just as we took it; a new one decides.
   }
   auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
   const Status connected =
       co_await connection->Connect(pool->options().connect_timeout, deadline);
+  // Nobody listens any more: the server was not closing an idle connection, it went away.
+  if (!connected.ok() && connected.code() == Code::kUnavailable && !stale.ok()) co_return stale;
   if (!connected.ok()) co_return connected;
   auto stream = std::make_unique<PooledStream>(pool, std::move(connection));
   const Status status = co_await stream->Exchange(list, head_request, deadline);

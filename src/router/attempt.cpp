@@ -5,6 +5,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 
+#include "api/resume.h"
 #include "common/log.h"
 #include "http/sse.h"
 #include "router/sse_frame.h"
@@ -21,17 +22,42 @@ constexpr Duration kFreshProgress = std::chrono::milliseconds(1500);
 constexpr Duration kPrefillLinger = std::chrono::seconds(30);
 constexpr Duration kStreamTailTime = std::chrono::seconds(1);
 
+// Is `name` one of the comma-separated tokens of a Connection field?
+bool IsListed(std::string_view connection, std::string_view name) {
+  while (!connection.empty()) {
+    const size_t comma = connection.find(',');
+    std::string_view token = connection.substr(0, comma);
+    while (token.starts_with(' ') || token.starts_with('\t')) token.remove_prefix(1);
+    while (token.ends_with(' ') || token.ends_with('\t')) token.remove_suffix(1);
+    if (http::EqualsIgnoreCase(token, name)) return true;
+    if (comma == std::string_view::npos) break;
+    connection.remove_prefix(comma + 1);
+  }
+  return false;
+}
+
 // Headers that describe one connection or a framing that we redo (RFC 9110 7.6.1).
 bool IsPassedOn(std::string_view name) {
   static constexpr std::string_view kDropped[] = {
       "connection",        "keep-alive", "proxy-authenticate", "proxy-authorization",
       "te",                "trailer",    "transfer-encoding",  "upgrade",
       "content-length",    "date",       "server",             "x-request-id",
+      api::kStreamIdsHeader, api::kResumedHeader,
   };
   for (std::string_view dropped : kDropped) {
     if (http::EqualsIgnoreCase(name, dropped)) return false;
   }
   return true;
+}
+
+// Not a worker of ours: fine for new requests, so nobody is charged.
+SideFailure CannotResume() {
+  SideFailure failure;
+  failure.kind = FailureKind::kHttp;
+  failure.status = 503;
+  failure.guilty = "none";
+  failure.message = "it cannot go on with a stream that began at another worker";
+  return failure;
 }
 
 }  // namespace
@@ -208,7 +234,7 @@ asio::awaitable<void> Attempt::AwaitEvidence() {
   if (prefill_.phase == Phase::kAbsent) co_return;
   Call& failed = prefill_.failure ? prefill_ : decode_;
   Call& twin = prefill_.failure ? decode_ : prefill_;
-  if (!NeedsEvidence(failed.failure) || twin.failure) co_return;
+  if (!NeedsEvidence(failed.side, failed.failure) || twin.failure) co_return;
   const TimePoint until = Now() + kEvidenceTime;
   while ((twin.phase == Phase::kRunning || twin.phase == Phase::kHead) && !twin.failure &&
          !exchange_->client_gone() && Now() < until) {
@@ -217,9 +243,9 @@ asio::awaitable<void> Attempt::AwaitEvidence() {
 }
 
 asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string body,
-                                            http::Responder& responder) {
+                                            StreamRecord& record, http::Responder& responder) {
   const Self self = shared_from_this();
-  keep_prefill_body_ = plan.merge_logprobs() && prefill_.lease;
+  keep_prefill_body_ = plan.merge_logprobs() && prefill_.lease && !record.logprobs;
   samples_ = plan.facts.samples;
   exchange_->SetClientGone([weak = weak_from_this()] {
     if (const Self attempt = weak.lock()) attempt->AbortAll();
@@ -233,21 +259,28 @@ asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string
     Launch(prefill_, request, plan.head_deadline);
   }
   request.body = std::move(body);
+  if (plan.track) request.headers.Set(api::kStreamIdsHeader, "1");
   Launch(decode_, std::move(request), plan.head_deadline);
 
   co_await AwaitDecodeHead(plan.head_deadline);
-  AttemptResult result = co_await Answer(plan, responder);
+  AttemptResult result = co_await Answer(plan, record, responder);
+  result.spoke = decode_spoke_;
   over_ = true;
   exchange_->SetClientGone(nullptr);
   co_return result;
 }
 
-asio::awaitable<AttemptResult> Attempt::Answer(const RequestPlan& plan, http::Responder& responder) {
+asio::awaitable<AttemptResult> Attempt::Answer(const RequestPlan& plan, StreamRecord& record,
+                                               http::Responder& responder) {
   if (exchange_->client_gone()) co_return ClientGone();
   if (!failed() && decode_.phase == Phase::kHead) {
     const std::string_view type = decode_.stream->headers().Get("Content-Type");
     const bool stream = type.starts_with("text/event-stream");
-    if (stream) co_return co_await AnswerStream(plan, responder);
+    if (stream) co_return co_await AnswerStream(plan, record, responder);
+    if (responder.started()) {
+      decode_.failure = CannotResume();
+      co_return co_await GiveUp();
+    }
     co_return co_await AnswerWhole(plan, responder);
   }
   const auto late = [](const SideFailure& f) { return !f || f.kind == FailureKind::kTimeout; };
@@ -266,8 +299,9 @@ void Attempt::NoteTimeout() {
 
 http::Headers Attempt::AnswerHeaders(const RequestPlan& plan) const {
   http::Headers headers;
-  for (const auto& [name, value] : decode_.stream->headers()) {
-    if (IsPassedOn(name)) headers.Add(name, value);
+  const http::Headers& theirs = decode_.stream->headers();
+  for (const auto& [name, value] : theirs) {
+    if (IsPassedOn(name) && !IsListed(theirs.Get("connection"), name)) headers.Add(name, value);
   }
   headers.Set("x-request-id", plan.request_id);
   return headers;
@@ -321,10 +355,96 @@ asio::awaitable<Status> Attempt::Forward(std::string_view events, InputLogprobs*
   co_return co_await responder.Write(out);
 }
 
-asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan,
+// The worker's first events are here. Judges them, and begins the answer. False: it failed, or the
+// client is gone.
+asio::awaitable<bool> Attempt::BeginAnswer(const RequestPlan& plan, std::string_view first_events,
+                                           StreamRecord& record, http::Responder& responder) {
+  decode_.failure = FailureOfFirstEvent(SseFramer::FirstPayload(first_events));
+  if (failed()) co_return false;
+  if (keep_prefill_body_) {
+    decode_spoke_ = true;
+    co_await AwaitPrefillEnd(plan.head_deadline);
+    decode_spoke_ = false;
+    if (exchange_->client_gone()) co_return false;
+    if (!failed() && prefill_.phase != Phase::kDone) {
+      prefill_.failure.kind = FailureKind::kTimeout;
+      prefill_.failure.message = "its logprobs did not come within the request's deadline";
+    }
+    if (failed()) co_return false;
+    auto read = InputLogprobs::Read(prefill_.body, true);
+    if (!read.ok()) {
+      prefill_.failure = FailureOf(read.status());
+      co_return false;
+    }
+    record.logprobs = std::move(*read);
+    keep_prefill_body_ = false;
+  }
+  decode_spoke_ = true;
+  decode_.lease.Report(Breaker::Outcome::kSuccess);
+  if (responder.started()) co_return true;
+  services_->metrics.ObserveTtft(plan.api, Seconds(Now() - plan.started));
+  const Status begun = co_await responder.BeginStream(decode_.stream->status(), AnswerHeaders(plan));
+  if (!begun.ok()) exchange_->OnClientGone();
+  co_return begun.ok();
+}
+
+// Whole events to the client, without the comments that are for us. An error among them that
+// another pair can mend becomes decode's failure instead.
+asio::awaitable<Status> Attempt::ForwardAll(const RequestPlan& plan, std::string_view events,
+                                            StreamRecord& record, http::Responder& responder) {
+  InputLogprobs* const merge = record.logprobs ? &*record.logprobs : nullptr;
+  if (record.generate && !record.with_comments()) co_return co_await ForwardGenerate(plan, events, *record.generate, responder);
+  while (!events.empty()) {
+    const std::string_view announced = record.Take(events);
+    if (!announced.empty()) {
+      if (Status s = co_await Forward(announced, merge, responder); !s.ok()) co_return s;
+    }
+    if (events.empty()) break;
+    const std::string_view other = StreamRecord::Skip(events);
+    SideFailure failure = FailureOfFirstEvent(SseFramer::FirstPayload(other));
+    if (failure && IsRetryable(failure) && plan.may_migrate && record.resumable()) {
+      decode_.failure = std::move(failure);
+      co_return Status::Ok();
+    }
+    if (Status s = co_await Forward(other, merge, responder); !s.ok()) co_return s;
+  }
+  co_return Status::Ok();
+}
+
+// Events of a worker without comments, for a request that can go on by its prompt.
+asio::awaitable<Status> Attempt::ForwardGenerate(const RequestPlan& plan, std::string_view events,
+                                                 GenerateResume& resume, http::Responder& responder) {
+  while (!events.empty()) {
+    const std::string_view event = StreamRecord::Skip(events);
+    const std::string_view payload = SseFramer::FirstPayload(event);
+    SideFailure failure = FailureOfFirstEvent(payload);
+    if (failure && IsRetryable(failure) && plan.may_migrate && resume.resumable()) {
+      decode_.failure = std::move(failure);
+      co_return Status::Ok();
+    }
+    std::string rewritten;
+    if (resume.resumed()) rewritten = resume.Rewrite(payload, plan.migrations);
+    if (!rewritten.empty()) {
+      resume.Note(rewritten);
+      rewritten = http::SseEvent(rewritten);
+    } else {
+      resume.Note(payload);
+    }
+    if (Status s = co_await responder.Write(rewritten.empty() ? event : std::string_view(rewritten)); !s.ok()) co_return s;
+  }
+  co_return Status::Ok();
+}
+
+asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan, StreamRecord& record,
                                                      http::Responder& responder) {
+  const http::Headers& headers = decode_.stream->headers();
+  record.Begin(plan.track && headers.Get(api::kStreamIdsHeader) == "1");
+  const bool by_prompt = record.generate && record.generate->resumed();
+  if (responder.started() && !by_prompt && headers.Get(api::kResumedHeader) != "1") {
+    decode_.failure = CannotResume();
+    co_return co_await GiveUp();
+  }
   SseFramer framer;
-  std::optional<InputLogprobs> logprobs;
   TimePoint deadline = plan.head_deadline;
   while (!framer.done()) {
     auto piece = co_await decode_.stream->Read(deadline);
@@ -339,43 +459,22 @@ asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan,
     if (piece->empty()) break;
     const std::string_view events = framer.Feed(*piece);
     if (events.empty()) continue;
-    if (!responder.started()) {
-      decode_.failure = FailureOfFirstEvent(SseFramer::FirstPayload(events));
-      if (failed()) break;
-      decode_spoke_ = true;
-      if (keep_prefill_body_) {
-        co_await AwaitPrefillEnd(plan.head_deadline);
-        if (exchange_->client_gone()) co_return ClientGone();
-        if (!failed() && prefill_.phase != Phase::kDone) {
-          prefill_.failure.kind = FailureKind::kTimeout;
-          prefill_.failure.message = "its logprobs did not come within the request's deadline";
-        }
-        if (failed()) break;
-        auto read = InputLogprobs::Read(prefill_.body, true);
-        if (!read.ok()) {
-          prefill_.failure = FailureOf(read.status());
-          break;
-        }
-        logprobs = std::move(*read);
-        keep_prefill_body_ = false;
-      }
-      decode_.lease.Report(Breaker::Outcome::kSuccess);
-      services_->metrics.ObserveTtft(plan.api, Seconds(Now() - plan.started));
-      const Status begun = co_await responder.BeginStream(decode_.stream->status(), AnswerHeaders(plan));
-      if (!begun.ok()) co_return ClientGone();
+    if (!decode_spoke_ && !co_await BeginAnswer(plan, events, record, responder)) {
+      if (exchange_->client_gone()) co_return ClientGone();
+      break;
     }
-    const Status sent = co_await Forward(events, logprobs ? &*logprobs : nullptr, responder);
+    const Status sent = co_await ForwardAll(plan, events, record, responder);
     if (!sent.ok()) co_return ClientGone();
+    if (decode_.failure) break;
     deadline = Now() + services_->options.stream_idle_timeout;
   }
   if (failed() || !framer.done()) {
-    if (!failed() && !framer.last_was_error()) {
+    if (!failed() && framer.last_was_error()) co_return co_await EndBadStream(responder);
+    if (!failed()) {
       decode_.failure.kind = FailureKind::kProtocol;
-      decode_.failure.message = responder.started() ? "its stream ended without [DONE]"
-                                                    : "its stream ended without an event";
+      decode_.failure.message = decode_spoke_ ? "its stream ended without [DONE]" : "its stream ended without an event";
     }
-    if (!responder.started()) co_return co_await GiveUp();
-    co_return co_await BreakStream(responder);
+    co_return co_await GiveUp();
   }
   AttemptResult result;
   result.end = AttemptResult::End::kAnswered;
@@ -384,6 +483,18 @@ asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan,
   const Status ended = co_await responder.EndStream();
   if (!ended.ok()) result.end = AttemptResult::End::kClientGone;
   FinishReading();
+  co_return result;
+}
+
+// The worker told of an error and ended without [DONE]: that is added.
+asio::awaitable<AttemptResult> Attempt::EndBadStream(http::Responder& responder) {
+  AttemptResult result;
+  result.end = AttemptResult::End::kAnswered;
+  decode_.lease.Settle(Breaker::Outcome::kNone);
+  LeavePrefill();
+  Status sent = co_await responder.Write(http::kSseDone);
+  if (sent.ok()) sent = co_await responder.EndStream();
+  if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
   co_return result;
 }
 
@@ -401,28 +512,6 @@ void Attempt::FinishReading() {
         self->decode_.lease.Settle(Breaker::Outcome::kNone);
       }(shared_from_this()),
       asio::detached);
-}
-
-// After the first byte: the error as an event, then [DONE], so that every SSE client ends cleanly.
-asio::awaitable<AttemptResult> Attempt::BreakStream(http::Responder& responder) {
-  AttemptResult result;
-  result.end = AttemptResult::End::kAnswered;
-  std::string tail;
-  if (failed()) {
-    AttemptResult failure = co_await GiveUp();
-    if (failure.end == AttemptResult::End::kClientGone) co_return failure;
-    result.error = std::move(failure.error);
-    tail = ToSseEvent(result.error);
-    services_->metrics.stream_errors->Add();
-  } else {
-    decode_.lease.Settle(Breaker::Outcome::kNone);
-    LeavePrefill();
-  }
-  tail += http::kSseDone;
-  Status sent = co_await responder.Write(tail);
-  if (sent.ok()) sent = co_await responder.EndStream();
-  if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
-  co_return result;
 }
 
 void Attempt::LeavePrefill() {
@@ -447,25 +536,24 @@ AttemptResult Attempt::ClientGone() {
   return result;
 }
 
-std::vector<WorkerPtr> Attempt::Blame() {
-  std::vector<WorkerPtr> avoid;
+void Attempt::Blame(AttemptResult& result) {
   const auto charge = [&](Call& call, const Call& twin) {
     if (!call.failure) return;
     const bool guilty = IsGuilty(call.side, call.failure, twin.failure);
     if (call.failure.kind == FailureKind::kConnection) {
       services_->registry->OnConnectionFailure(call.lease.worker_ptr(), Now());
+      if (!call.failure.unreached) ++result.kills;
     }
     if (guilty) {
       services_->metrics.CountWorkerError(
           SideName(call.side), call.failure.kind == FailureKind::kConnection ? "connection" : "response");
     }
     // Overloaded ones are avoided as well, though nobody is charged.
-    if (guilty || IsRetryable(call.failure)) avoid.push_back(call.lease.worker_ptr());
+    if (guilty || IsRetryable(call.failure)) result.avoid.push_back(call.lease.worker_ptr());
     call.lease.Settle(guilty ? Breaker::Outcome::kFailure : Breaker::Outcome::kNone);
   };
   charge(prefill_, decode_);
   charge(decode_, prefill_);
-  return avoid;
 }
 
 asio::awaitable<AttemptResult> Attempt::GiveUp() {
@@ -488,7 +576,7 @@ asio::awaitable<AttemptResult> Attempt::GiveUp() {
   if (!twin.failure && (twin.phase == Phase::kRunning || twin.phase == Phase::kHead)) {
     services_->metrics.CountTwinAbort(SideName(cause.side));
   }
-  result.avoid = Blame();
+  Blame(result);
   AbortAll();
   log::debug("attempt failed: side={} worker={} code={} {}", SideName(cause.side), url,
              result.error.code, result.error.message);

@@ -7,7 +7,8 @@
 // prefill is only counted; and a finished answer never waits for prefill.
 //
 // Nothing is sent to the client before decode's first event (or whole answer) is here, so every
-// failure until then can be retried or told with a proper status. All on the request's strand.
+// failure until then can be retried or told with a proper status. A stream that fails later can go
+// on in another attempt, when its StreamRecord says so. All on the request's strand.
 #pragma once
 
 #include <memory>
@@ -22,6 +23,7 @@
 #include "router/exchange.h"
 #include "router/logprobs.h"
 #include "router/services.h"
+#include "router/stream_record.h"
 #include "router/verdict.h"
 
 namespace baton::router {
@@ -32,23 +34,30 @@ struct RequestPlan {
   Api api = Api::kGenerate;
   BodyFacts facts;
   http::Headers forward;  // to the workers
+  Routing routing;        // for the choice of workers
   std::string request_id;
   TimePoint started{};
-  TimePoint head_deadline{};   // first byte of a stream, or the whole answer
+  TimePoint head_deadline{};   // first byte of a stream (of an attempt at it), or the whole answer
+  bool track = false;          // ask decode for the comments that make a stream resumable
+  bool may_migrate = false;    // one more migration is allowed
+  int migrations = 0;          // of its stream so far
   bool merge_logprobs() const { return api == Api::kGenerate && facts.return_logprob; }
 };
 
 struct AttemptResult {
   enum class End : uint8_t {
-    kAnswered,    // complete, or failed after the first byte and told so in the stream
+    kAnswered,    // complete
     kClientGone,
-    kFailed,      // nothing was sent: retry, or send `error`
+    kFailed,      // whole events were sent, or nothing: try again, or tell `error`
   };
   End end = End::kFailed;
   RouterError error;
   bool retryable = false;
   Side failed_side = Side::kDecode;
   std::vector<WorkerPtr> avoid;  // workers not to be tried again soon
+  bool spoke = false;            // this attempt gave events to the client
+  bool no_worker = false;        // there was none to try
+  int kills = 0;                 // workers that died with this request on board
   int status = 200;              // what was answered
 };
 
@@ -58,8 +67,9 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   Attempt(std::shared_ptr<Services> services, std::shared_ptr<Exchange> exchange, Lease prefill,
           Lease decode);
 
-  // Sends `body` (bootstrap fields included) and drives the answer into `responder`.
-  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, std::string body,
+  // Sends `body` (bootstrap fields included) and drives the answer into `responder`. A responder
+  // that has started already gets the continuation of what `record` holds.
+  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, std::string body, StreamRecord& record,
                                      http::Responder& responder);
 
  private:
@@ -94,12 +104,20 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   asio::awaitable<void> AwaitDecodeHead(TimePoint deadline);
   asio::awaitable<void> AwaitPrefillEnd(TimePoint deadline);
   asio::awaitable<void> AwaitEvidence();
-  asio::awaitable<AttemptResult> Answer(const RequestPlan& plan, http::Responder& responder);
+  asio::awaitable<AttemptResult> Answer(const RequestPlan& plan, StreamRecord& record,
+                                        http::Responder& responder);
   asio::awaitable<AttemptResult> AnswerWhole(const RequestPlan& plan, http::Responder& responder);
-  asio::awaitable<AttemptResult> AnswerStream(const RequestPlan& plan, http::Responder& responder);
-  asio::awaitable<Status> Forward(std::string_view events, InputLogprobs* merge,
-                                  http::Responder& responder);
-  asio::awaitable<AttemptResult> BreakStream(http::Responder& responder);
+  asio::awaitable<AttemptResult> AnswerStream(const RequestPlan& plan, StreamRecord& record,
+                                              http::Responder& responder);
+  asio::awaitable<bool> BeginAnswer(const RequestPlan& plan, std::string_view first_events,
+                                    StreamRecord& record, http::Responder& responder);
+  asio::awaitable<Status> ForwardAll(const RequestPlan& plan, std::string_view events,
+                                     StreamRecord& record, http::Responder& responder);
+  asio::awaitable<Status> ForwardGenerate(const RequestPlan& plan, std::string_view events,
+                                          GenerateResume& resume, http::Responder& responder);
+  static asio::awaitable<Status> Forward(std::string_view events, InputLogprobs* merge,
+                                         http::Responder& responder);
+  asio::awaitable<AttemptResult> EndBadStream(http::Responder& responder);
   void FinishReading();
   http::Headers AnswerHeaders(const RequestPlan& plan) const;
 
@@ -108,8 +126,8 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   asio::awaitable<AttemptResult> GiveUp();
   void NoteTimeout();
   AttemptResult ClientGone();
-  // Charges each side for its own failure only; returns the workers to be avoided.
-  std::vector<WorkerPtr> Blame();
+  // Charges each side for its own failure only; names the workers to be avoided.
+  void Blame(AttemptResult& result);
 
   const std::shared_ptr<Services> services_;
   const std::shared_ptr<Exchange> exchange_;

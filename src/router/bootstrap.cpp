@@ -58,16 +58,23 @@ class Inspector {
     any_member_ = true;
     if (m.KeyIs("bootstrap_host") || m.KeyIs("bootstrap_port") || m.KeyIs("bootstrap_room")) {
       facts_.cuts.push_back({m.separator, m.end});
+    } else if (m.KeyIs("baton_resume")) {
+      facts_.resumes = true;
     } else if (m.KeyIs("stream")) {
       facts_.stream = m.kind == JsonKind::kTrue;
     } else if (m.KeyIs("model")) {
       facts_.model = m.kind == JsonKind::kString ? JsonString(value) : std::string();
+    } else if (api_ == Api::kChat && m.KeyIs("messages")) {
+      facts_.prompt = {m.begin, m.end};
+    } else if (api_ == Api::kChat && m.KeyIs("tools")) {
+      facts_.tools = {m.begin, m.end};
     } else if (api_ == Api::kGenerate) {
       TakeGenerate(m, value);
     } else if (m.KeyIs("n")) {
       n_ = std::max<int64_t>(JsonInteger(value).value_or(1), 1);
     } else if (api_ == Api::kCompletions && m.KeyIs("prompt")) {
       prompt_ = value;
+      facts_.prompt = {m.begin, m.end};
     }
   }
 
@@ -95,8 +102,10 @@ class Inspector {
   void TakeGenerate(const JsonMember& m, std::string_view value) {
     if (m.KeyIs("text")) {
       text_ = value;
+      facts_.prompt = {m.begin, m.end};
     } else if (m.KeyIs("input_ids")) {
       input_ids_ = value;
+      facts_.prompt = {m.begin, m.end};
     } else if (m.KeyIs("input_embeds")) {
       input_embeds_ = value;
     } else if (m.KeyIs("sampling_params")) {
@@ -175,28 +184,38 @@ std::vector<int64_t> DrawRooms(size_t count) {
   return rooms;
 }
 
-std::string InjectBootstrap(std::string_view body, const BodyFacts& facts,
-                            const Bootstrap& bootstrap) {
-  const std::string host = json::serialize(json::value(bootstrap.host));
-  const std::string port = bootstrap.port ? fmt::format("{}", *bootstrap.port) : "null";
-  const size_t count = bootstrap.rooms.size();
+std::string InjectMembers(std::string_view body, const BodyFacts& facts, std::string_view members) {
   std::string out;
-  out.reserve(body.size() + 80 + count * (host.size() + port.size() + 24));
+  out.reserve(body.size() + members.size() + 1);
   out.append(body.substr(0, facts.after_brace));
-  AppendField(out, "bootstrap_host", facts.batch, count, [&](size_t) { out += host; });
-  out += ',';
-  AppendField(out, "bootstrap_port", facts.batch, count, [&](size_t) { out += port; });
-  out += ',';
-  AppendField(out, "bootstrap_room", facts.batch, count,
-              [&](size_t i) { out += fmt::format_int(bootstrap.rooms[i]).c_str(); });
+  out.append(members);
   if (facts.needs_comma) out += ',';
   size_t at = facts.after_brace;
   for (const BodyFacts::Span& cut : facts.cuts) {
     out.append(body.substr(at, cut.begin - at));
     at = cut.end;
   }
-  out.append(body.substr(at));
-  return out;
+  return out.append(body.substr(at));
+}
+
+std::string InjectBootstrap(std::string_view body, const BodyFacts& facts,
+                            const Bootstrap& bootstrap, std::string_view members) {
+  const std::string host = json::serialize(json::value(bootstrap.host));
+  const std::string port = bootstrap.port ? fmt::format("{}", *bootstrap.port) : "null";
+  const size_t count = bootstrap.rooms.size();
+  std::string all;
+  all.reserve(members.size() + 80 + count * (host.size() + port.size() + 24));
+  AppendField(all, "bootstrap_host", facts.batch, count, [&](size_t) { all += host; });
+  all += ',';
+  AppendField(all, "bootstrap_port", facts.batch, count, [&](size_t) { all += port; });
+  all += ',';
+  AppendField(all, "bootstrap_room", facts.batch, count,
+              [&](size_t i) { all += fmt::format_int(bootstrap.rooms[i]).c_str(); });
+  if (!members.empty()) {
+    all += ',';
+    all.append(members);
+  }
+  return InjectMembers(body, facts, all);
 }
 
 }  // namespace baton::router

@@ -31,6 +31,7 @@ struct BodyFacts {
   bool return_logprob = false;  // of /generate, for any of its items
   bool batch = false;           // bootstrap fields are lists, even of one
   size_t samples = 1;
+  bool resumes = false;         // the client itself sent "baton_resume"
   std::string model;            // "" when absent
 
   struct Span {
@@ -40,6 +41,8 @@ struct BodyFacts {
   size_t after_brace = 0;       // the byte after the opening '{'
   bool needs_comma = false;     // something follows the injected members
   std::vector<Span> cuts;       // bootstrap_* members of the client, ascending
+  Span prompt;                  // value of messages, prompt, text or input_ids; empty: none
+  Span tools;                   // value of a chat's tools
 };
 
 // kInvalidArgument: not one JSON object, or more than kMaxSamples samples. Values of a wrong type
@@ -55,8 +58,10 @@ struct Bootstrap {
 // `count` distinct rooms.
 std::vector<int64_t> DrawRooms(size_t count);
 
-// `facts` must come from InspectBody(body).
+// `facts` must come from InspectBody(body). `members` ("key":value,...; may be empty) come behind the three.
 std::string InjectBootstrap(std::string_view body, const BodyFacts& facts,
-                            const Bootstrap& bootstrap);
+                            const Bootstrap& bootstrap, std::string_view members = {});
+// Only `members`, at least one.
+std::string InjectMembers(std::string_view body, const BodyFacts& facts, std::string_view members);
 
 }  // namespace baton::router

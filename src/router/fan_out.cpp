@@ -140,6 +140,7 @@ asio::awaitable<http::Response> FlushCache(std::shared_ptr<Services> services, h
   const auto answers =
       co_await AskAll(services, services->registry->List(), "POST", "/flush_cache", kAskTime);
   json::array good, bad;
+  services->registry->ForgetPrefixes();
   for (const Answer& answer : answers) {
     const std::string& url = answer.view.worker->url();
     if (answer.good()) good.emplace_back(url);

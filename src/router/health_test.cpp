@@ -1,5 +1,7 @@
 #include "router/health.h"
 
+#include <random>
+
 #include <gtest/gtest.h>
 
 namespace baton::router {
@@ -83,6 +85,38 @@ TEST(Health, DisabledIsAlwaysHealthy) {
   EXPECT_TRUE(health.healthy());
   EXPECT_FALSE(health.OnConnectionFailure(kStart));
   EXPECT_TRUE(health.healthy());
+}
+
+// One worker that dies (its host refuses connections, or it is frozen and answers nothing) and comes
+// back, at random moments, probed as the prober does.
+TEST(Health, OutAfterTwoMissesAndBackWithinASecond) {
+  std::mt19937_64 random(1);
+  const auto ms = [](int64_t n) { return std::chrono::milliseconds(n); };
+  for (int round = 0; round < 500; ++round) {
+    const bool frozen = round % 2;
+    const TimePoint died = kStart + ms(3000 + static_cast<int64_t>(random() % 3000));
+    const TimePoint back = died + ms(6000 + static_cast<int64_t>(random() % 3000));
+    HealthState health(HealthRules{});
+    TimePoint now = kStart, out{}, in{};
+    while (in == TimePoint{} && now < back + 10s) {
+      now = std::max(now, health.next_probe());
+      const TimePoint asked = now;
+      const bool dead = now >= died && now < back;
+      // A frozen worker answers a probe that still waits when it thaws.
+      const TimePoint answered = !dead ? now + 1ms : frozen ? std::max(back, now) : TimePoint::max();
+      const bool good = answered <= asked + health.patience();
+      now = good ? answered : frozen ? asked + health.patience() : asked + 1ms;
+      health.OnProbe(good, now - asked, now);
+      if (out == TimePoint{} && !health.healthy() && now > died) out = now;
+      if (out != TimePoint{} && health.healthy()) in = now;
+    }
+    ASSERT_NE(out, TimePoint{});
+    ASSERT_NE(in, TimePoint{});
+    // One interval until the first probe meets it, then two misses: a frozen worker takes its
+    // patience (one second) each.
+    EXPECT_LE(out - died, frozen ? ms(3400) : ms(1400)) << round;
+    EXPECT_LE(in - back, ms(1000)) << round;
+  }
 }
 
 }  // namespace

@@ -13,7 +13,9 @@ std::vector<double> DurationBounds() {
 
 }  // namespace
 
-RouterMetrics::RouterMetrics(bool pd) : backend_(pd ? "pd" : "regular") {
+RouterMetrics::RouterMetrics(bool pd, std::vector<double> duration_buckets)
+    : backend_(pd ? "pd" : "regular"),
+      bounds_(duration_buckets.empty() ? DurationBounds() : std::move(duration_buckets)) {
   for (Api api : {Api::kGenerate, Api::kChat, Api::kCompletions}) {
     const std::string endpoint(PathOf(api));
     for (bool stream : {false, true}) {
@@ -27,20 +29,38 @@ RouterMetrics::RouterMetrics(bool pd) : backend_(pd ? "pd" : "regular") {
     }
     durations_[Index(api)] =
         registry_.AddHistogram("smg_router_request_duration_seconds",
-                               "From request to the end of the answer", DurationBounds(),
+                               "From request to the end of the answer", bounds_,
                                {{"endpoint", endpoint}});
     ttft_[Index(api)] =
         registry_.AddHistogram("baton_router_time_to_first_byte_seconds",
                                "From request to the first byte of the body sent to the client",
-                               DurationBounds(), {{"endpoint", endpoint}});
+                               bounds_, {{"endpoint", endpoint}});
+    const metrics::Labels route = {{"method", "POST"}, {"path", endpoint}};
+    http_requests_[Index(api)] = registry_.AddCounter("smg_http_requests_total", "HTTP requests by route", route);
+    http_durations_[Index(api)] =
+        registry_.AddHistogram("smg_http_request_duration_seconds", "HTTP request duration", bounds_, route);
   }
+  queued = registry_.AddGauge("baton_router_queued_requests", "Requests that wait for admission");
+  admitted = registry_.AddGauge("baton_router_admitted_requests",
+                                "Requests that hold one of --max-concurrent-requests places");
+  queue_seconds = registry_.AddHistogram("baton_router_queue_seconds", "Time spent waiting for admission", bounds_);
+  const char* limit = "smg_http_rate_limit_total";
+  const char* limit_help = "Requests by the admission's decision";
+  allowed_ = registry_.AddCounter(limit, limit_help, {{"result", "allowed"}});
+  rejected_ = registry_.AddCounter(limit, limit_help, {{"result", "rejected"}});
   backoff_ = registry_.AddHistogram("smg_worker_retry_backoff_seconds", "Delay before a retry",
-                                    DurationBounds());
+                                    bounds_);
   requests_active = registry_.AddGauge("smg_router_requests_active", "Requests in progress");
   cancelled = registry_.AddCounter("baton_router_cancelled_total",
                                    "Requests whose client went away before the answer was complete");
   stream_errors = registry_.AddCounter("baton_router_stream_errors_total",
                                        "Streams that failed after their first byte");
+  migrations = registry_.AddCounter("baton_router_migrations_total",
+                                    "Streams that went on at another pair after their worker failed");
+  migrations_exhausted = registry_.AddCounter("baton_router_migrations_exhausted_total",
+                                              "Streams that broke once more than --max-migrations");
+  poisoned = registry_.AddCounter("baton_router_poisoned_requests_total",
+                                  "Requests given up because too many workers died with them on board");
   ok_responses_ = registry_.AddCounter("smg_http_responses_total", "Responses to clients",
                                        {{"status_code", "200"}, {"error_code", ""}});
 }
@@ -66,6 +86,10 @@ WorkerMetrics RouterMetrics::ForWorker(const std::string& url) {
   const char* outcomes_help = "Outcomes charged to the breaker";
   m.outcomes_good = registry_.AddCounter(outcomes, outcomes_help, with("outcome", "success"));
   m.outcomes_bad = registry_.AddCounter(outcomes, outcomes_help, with("outcome", "failure"));
+  m.reported_tokens = registry_.AddGauge("baton_router_worker_reported_tokens",
+                                         "KV tokens in use as the worker said last", worker);
+  m.reported_waiting = registry_.AddGauge("baton_router_worker_reported_waiting",
+                                          "Waiting requests as the worker said last", worker);
   return m;
 }
 
@@ -144,7 +168,7 @@ void RouterMetrics::CountHttpSeries(std::string_view method, std::string_view pa
   metrics::Labels labels = {{"method", std::string(method)}, {"path", std::string(path)}};
   registry_.AddCounter("smg_http_requests_total", "HTTP requests by route", labels)->Add();
   registry_
-      .AddHistogram("smg_http_request_duration_seconds", "HTTP request duration", DurationBounds(),
+      .AddHistogram("smg_http_request_duration_seconds", "HTTP request duration", bounds_,
                     std::move(labels))
       ->Observe(seconds);
 }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/metrics.h"
 #include "router/bootstrap.h"
@@ -23,11 +24,13 @@ struct WorkerMetrics {
   metrics::Counter* checks_bad = nullptr;
   metrics::Counter* outcomes_good = nullptr;
   metrics::Counter* outcomes_bad = nullptr;
+  metrics::Gauge* reported_tokens = nullptr;
+  metrics::Gauge* reported_waiting = nullptr;
 };
 
 class RouterMetrics {
  public:
-  explicit RouterMetrics(bool pd);
+  explicit RouterMetrics(bool pd, std::vector<double> duration_buckets = {});
 
   WorkerMetrics ForWorker(const std::string& url);
   metrics::Gauge* PoolSize(std::string_view role);
@@ -46,9 +49,22 @@ class RouterMetrics {
   void CountTwinAbort(std::string_view guilty);
   void CountHttpSeries(std::string_view method, std::string_view path, double seconds);
 
+  void CountAdmission(bool allowed) { (allowed ? allowed_ : rejected_)->Add(); }
+  // One finished request of a data route; the general form looks its series up by name.
+  void CountHttp(Api api, double seconds) {
+    http_requests_[Index(api)]->Add();
+    http_durations_[Index(api)]->Observe(seconds);
+  }
+
   metrics::Gauge* requests_active = nullptr;
+  metrics::Gauge* queued = nullptr;           // requests that wait for admission
+  metrics::Gauge* admitted = nullptr;         // requests that hold a place
+  metrics::Histogram* queue_seconds = nullptr;
   metrics::Counter* cancelled = nullptr;      // client went away
   metrics::Counter* stream_errors = nullptr;  // failed after the first byte
+  metrics::Counter* migrations = nullptr;     // streams that went on at another pair
+  metrics::Counter* migrations_exhausted = nullptr;
+  metrics::Counter* poisoned = nullptr;       // requests that were on too many workers that died
 
   metrics::Registry& registry() { return registry_; }
   std::string Render() const { return registry_.Render(); }
@@ -58,10 +74,15 @@ class RouterMetrics {
 
   metrics::Registry registry_;
   const char* backend_;
+  const std::vector<double> bounds_;
   std::array<std::array<metrics::Counter*, 2>, kApiCount> requests_{};
   std::array<metrics::Histogram*, kApiCount> durations_{};
   std::array<metrics::Histogram*, kApiCount> ttft_{};
+  std::array<metrics::Counter*, kApiCount> http_requests_{};
+  std::array<metrics::Histogram*, kApiCount> http_durations_{};
   metrics::Histogram* backoff_ = nullptr;
+  metrics::Counter* allowed_ = nullptr;
+  metrics::Counter* rejected_ = nullptr;
   metrics::Counter* ok_responses_ = nullptr;  // status 200 without an error code
 };
 

@@ -1,5 +1,7 @@
 #include "router/options.h"
 
+#include <algorithm>
+#include <functional>
 #include <set>
 
 #include "http/client.h"
@@ -65,13 +67,50 @@ Status Validate(const RouterOptions& o) {
       {"--request-timeout-secs", static_cast<double>(o.request_timeout.count())},
       {"--first-byte-timeout-secs", static_cast<double>(o.first_byte_timeout.count())},
       {"--stream-idle-timeout-secs", static_cast<double>(o.stream_idle_timeout.count())},
+      {"--max-tree-size", static_cast<double>(o.policy.max_tree_bytes)},
+      {"--max-idle-secs", Seconds(o.policy.max_idle)},
+      {"--bucket-adjust-interval-secs", Seconds(o.policy.bucket_interval)},
+      {"--queue-timeout-secs", Seconds(o.admission.queue_timeout)},
       {"--max-payload-size", static_cast<double>(o.max_payload_bytes)},
   };
   for (const Positive& p : positives) {
     if (!(p.value > 0)) return Error(Code::kInvalidArgument, "{} must be more than 0", p.flag);
   }
+  if (o.decode_policy == PolicyKind::kBucket && o.pd_disaggregation) {
+    return Error(Code::kInvalidArgument, "--decode-policy bucket: it sorts prompts, so it is for --prefill-policy only");
+  }
+  if (o.policy.cache_threshold < 0 || o.policy.cache_threshold > 1) {
+    return Error(Code::kInvalidArgument, "--cache-threshold must be in [0, 1]");
+  }
+  if (o.policy.balance_rel < 1) {
+    return Error(Code::kInvalidArgument, "--balance-rel-threshold must be at least 1");
+  }
+  if (o.policy.balance_abs < 0 || o.load_poll_interval.count() < 0) {
+    return Error(Code::kInvalidArgument, "--balance-abs-threshold and --load-poll-interval-secs must not be negative");
+  }
+  if (o.policy.hash_load_factor < 1) {
+    return Error(Code::kInvalidArgument, "--prefix-hash-load-factor must be at least 1");
+  }
+  if (o.admission.rate_per_second < 0 || o.worker_queue_limit < 0) {
+    return Error(Code::kInvalidArgument, "--rate-limit-tokens-per-second and --worker-queue-limit must not be negative");
+  }
+  if (o.worker_kv_limit < 0 || o.worker_kv_limit > 1) {
+    return Error(Code::kInvalidArgument, "--worker-kv-limit must be in [0, 1]; 0 is no limit");
+  }
+  if ((o.worker_queue_limit > 0 || o.worker_kv_limit > 0) && o.load_poll_interval.count() == 0) {
+    return Error(Code::kInvalidArgument, "--worker-queue-limit and --worker-kv-limit need --load-poll-interval-secs above 0");
+  }
+  if (!std::is_sorted(o.duration_buckets.begin(), o.duration_buckets.end(), std::less_equal<double>())) {
+    return Error(Code::kInvalidArgument, "--prometheus-duration-buckets must ascend");
+  }
   if (o.retry.multiplier < 1) {
     return Error(Code::kInvalidArgument, "--retry-backoff-multiplier must be at least 1");
+  }
+  if (o.migration.max_migrations < 0 || o.migration.worker_wait.count() < 0) {
+    return Error(Code::kInvalidArgument, "--max-migrations and --worker-wait-secs must be at least 0");
+  }
+  if (o.migration.max_worker_kills < 1) {
+    return Error(Code::kInvalidArgument, "--max-worker-kills must be at least 1");
   }
   if (o.retry.jitter < 0 || o.retry.jitter > 1) {
     return Error(Code::kInvalidArgument, "--retry-jitter-factor must be in [0, 1]");

@@ -12,7 +12,9 @@
 
 #include "common/clock.h"
 #include "common/status.h"
+#include "router/admission_queue.h"
 #include "router/breaker.h"
+#include "router/migration_rules.h"
 #include "router/policy.h"
 
 namespace baton::router {
@@ -50,13 +52,24 @@ struct RouterOptions {
   std::vector<std::string> decode;
   std::vector<std::string> worker_urls;  // regular mode
 
-  // sglang-router's default is cache_aware.
-  PolicyKind prefill_policy = PolicyKind::kRoundRobin;
-  PolicyKind decode_policy = PolicyKind::kRoundRobin;  // of regular workers too
+  PolicyKind prefill_policy = PolicyKind::kCacheAware;
+  PolicyKind decode_policy = PolicyKind::kCacheAware;  // of regular workers too
+  PolicyRules policy;
+  // How often workers are asked for their load; 0: never. sglang-router asks every 30 s, and only
+  // for power_of_two.
+  std::chrono::milliseconds load_poll_interval{1'000};
+
+  AdmissionRules admission;
+  std::string tenant_header = "authorization";  // who a request counts for when the queue is fair
+  // New requests wait, or get 503, while every worker of a role reports this many waiting requests,
+  // or this share of its KV in use; 0: no such limit.
+  int64_t worker_queue_limit = 0;
+  double worker_kv_limit = 0;
 
   size_t max_payload_bytes = size_t{512} << 20;
   RetryRules retry;
   BreakerRules breaker;
+  MigrationRules migration;
   HealthRules health;
 
   std::chrono::milliseconds connect_timeout{2'000};
@@ -70,6 +83,8 @@ struct RouterOptions {
   std::string api_key;  // clients must send it; probes carry it
   std::vector<std::string> request_id_headers = {"x-request-id", "x-correlation-id", "x-trace-id",
                                                  "request-id"};
+
+  std::vector<double> duration_buckets;  // seconds, ascending; empty: sglang-router's
 
   int prometheus_port = 29'000;  // -1: no listener of its own; 0 picks a free port
   std::string prometheus_host = "0.0.0.0";

@@ -10,6 +10,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "router/load_poller.h"
 
 namespace baton::router {
 namespace {
@@ -18,8 +19,10 @@ constexpr Duration kMetadataTime = std::chrono::seconds(2);
 constexpr size_t kMaxInfoBytes = 4 << 20;
 
 struct Bell {
-  explicit Bell(const asio::any_io_executor& executor) : timer(executor) {}
+  explicit Bell(const asio::any_io_executor& executor)
+      : timer(executor), load_timer(std::make_shared<asio::steady_timer>(executor)) {}
   asio::steady_timer timer;
+  std::shared_ptr<asio::steady_timer> load_timer;
 };
 
 asio::awaitable<Result<http::Response>> Get(std::shared_ptr<Services> services, WorkerPtr worker,
@@ -100,6 +103,7 @@ WorkerMetadata ReadMetadata(std::string_view server_info) {
   ReadText(info, "version", &m.version);
   ReadInteger(info, "tp_size", &m.tp_size);
   ReadInteger(info, "dp_size", &m.dp_size);
+  ReadInteger(info, "max_total_num_tokens", &m.max_total_tokens);
   if (m.disaggregation_mode == "prefill") {
     ReadInteger(info, "disaggregation_bootstrap_port", &m.bootstrap_port);
   }
@@ -111,13 +115,21 @@ void StartProber(std::shared_ptr<Services> services, WorkerPtr worker) {
   const auto bell = std::make_shared<Bell>(strand);
   services->registry->SetKick(worker, [weak = std::weak_ptr<Bell>(bell), strand] {
     asio::post(strand, [weak] {
-      if (const auto alive = weak.lock()) alive->timer.cancel();
+      const auto alive = weak.lock();
+      if (!alive) return;
+      alive->timer.cancel();
+      alive->load_timer->cancel();
     });
   });
-  asio::co_spawn(strand, ProbeLoop(std::move(services), std::move(worker), bell),
-                 [](std::exception_ptr error) {
-                   if (error) log::error("router: a health prober ended by an exception");
-                 });
+  const auto report = [](std::exception_ptr error) {
+    if (error) log::error("router: a health prober ended by an exception");
+  };
+  if (services->options.load_poll_interval > Duration::zero()) {
+    // The bell must outlive the poller, or nobody could wake it.
+    asio::co_spawn(strand, PollLoads(services, worker, bell->load_timer),
+                   [bell, report](std::exception_ptr error) { report(error); });
+  }
+  asio::co_spawn(strand, ProbeLoop(std::move(services), std::move(worker), bell), report);
 }
 
 }  // namespace baton::router

@@ -5,7 +5,9 @@
 #include <random>
 
 #include "common/log.h"
+#include "http/sse.h"
 #include "router/attempt.h"
+#include "router/conversation.h"
 
 namespace baton::router {
 namespace {
@@ -45,96 +47,229 @@ struct Pair {
   Lease decode;
 };
 
-Result<Pair> PickPair(Services& services, const std::vector<WorkerPtr>& avoid) {
+Result<Pair> PickPair(Services& services, const std::vector<WorkerPtr>& avoid,
+                      const Routing& routing) {
   Pair pair;
   const TimePoint now = Now();
   const bool pd = services.options.pd_disaggregation;
   if (pd) {
-    auto prefill = services.registry->Acquire(Role::kPrefill, avoid, now);
+    auto prefill = services.registry->Acquire(Role::kPrefill, avoid, now, routing);
     if (!prefill.ok()) return prefill.status();
     pair.prefill = std::move(*prefill);
   }
-  auto decode = services.registry->Acquire(pd ? Role::kDecode : Role::kRegular, avoid, now);
+  auto decode = services.registry->Acquire(pd ? Role::kDecode : Role::kRegular, avoid, now, routing);
   if (!decode.ok()) return decode.status();
   pair.decode = std::move(*decode);
   return pair;
 }
 
-std::string BodyFor(const Pair& pair, const RequestPlan& plan, const std::string& body) {
-  if (!pair.prefill) return body;
+std::string BodyFor(const Pair& pair, const RequestPlan& plan, const std::string& body,
+                    const std::string& resume) {
+  if (!pair.prefill) return resume.empty() ? body : InjectMembers(body, plan.facts, resume);
   Bootstrap bootstrap;
   bootstrap.host = BootstrapHost(pair.prefill.worker().origin());
   bootstrap.port = pair.prefill.bootstrap_port();
   bootstrap.rooms = DrawRooms(plan.facts.samples);
-  return InjectBootstrap(body, plan.facts, bootstrap);
+  return InjectBootstrap(body, plan.facts, bootstrap, resume);
 }
 
 RouterError NoWorkers(const Status& status) {
   RouterError error;
+  error.message = status.message();
+  if (status.code() == Code::kNotFound) {
+    error.status = 400;
+    error.code = "unknown_target_worker";
+    return error;
+  }
   error.status = 503;
   error.code = "server_selection_failed";
-  error.message = status.message();
   error.retry_after = "1";
   return error;
 }
 
-asio::awaitable<AttemptResult> TryOnce(std::shared_ptr<Services> services,
-                                       std::shared_ptr<Exchange> exchange, const RequestPlan& plan,
-                                       const std::vector<WorkerPtr>& avoid,
-                                       const std::string& body, http::Responder& responder) {
-  auto pair = PickPair(*services, avoid);
+// What the attempts at one request share. Lives in the handler's coroutine.
+struct Course {
+  std::shared_ptr<Services> services;
+  std::shared_ptr<Exchange> exchange;
+  RequestPlan& plan;
+  const std::string& body;  // the client's; `changed` in its place once that is set
+  http::Responder& responder;
+  StreamRecord record;
+
+  std::vector<WorkerPtr> avoid;
+  int attempt = 1;      // since the beginning, or since the last migration
+  int migrations = 0;
+  int kills = 0;
+  std::string resume;   // member of the next request; "" for the first
+  std::string changed;  // body of a /generate that goes on by its prompt
+  TimePoint waiting_since{};  // no worker since then
+};
+
+asio::awaitable<AttemptResult> TryOnce(Course& c) {
+  Services& services = *c.services;
+  auto pair = PickPair(services, c.avoid, c.plan.routing);
   if (!pair.ok()) {
     AttemptResult none;
     none.error = NoWorkers(pair.status());
     none.status = none.error.status;
-    none.retryable = true;
-    none.failed_side = services->options.pd_disaggregation ? Side::kPrefill : Side::kWorker;
+    none.retryable = none.no_worker = none.status == 503;
+    none.failed_side = services.options.pd_disaggregation ? Side::kPrefill : Side::kWorker;
     co_return none;
   }
-  std::string with_bootstrap = BodyFor(*pair, plan, body);
-  const auto attempt = std::make_shared<Attempt>(services, exchange, std::move(pair->prefill),
+  services.last_pair = Now();
+  std::string with_members = BodyFor(*pair, c.plan, c.changed.empty() ? c.body : c.changed, c.resume);
+  const auto attempt = std::make_shared<Attempt>(c.services, c.exchange, std::move(pair->prefill),
                                                  std::move(pair->decode));
-  co_return co_await attempt->Run(plan, std::move(with_bootstrap), responder);
+  co_return co_await attempt->Run(c.plan, std::move(with_members), c.record, c.responder);
+}
+
+// May the request wait for a worker that comes back, rather than fail for want of one?
+bool MayWait(Course& c) {
+  const MigrationRules& rules = c.services->options.migration;
+  const TimePoint now = Now();
+  if (c.waiting_since == TimePoint{}) c.waiting_since = now;
+  const bool lately = now - c.services->last_pair.load() < rules.worker_wait;
+  return now - c.waiting_since < rules.worker_wait && (c.responder.started() || lately);
+}
+
+RouterError Poisoned(int kills, const RouterError& last) {
+  RouterError error;
+  error.status = 500;
+  error.code = "request_kills_workers";
+  error.message = fmt::format("{} workers died with this request on board, so it is not tried again (--max-worker-kills); "
+                              "the last one: {}", kills, last.message);
+  return error;
+}
+
+// After a failed attempt: what is the next one to be? False: `result` is the end.
+bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
+  const RouterOptions& options = c.services->options;
+  RouterMetrics& metrics = c.services->metrics;
+  const bool begun = c.responder.started();
+  c.kills += result.kills;
+  if (!result.retryable) return false;
+  if (c.kills >= options.migration.max_worker_kills && result.kills > 0) {
+    metrics.poisoned->Add();
+    result.error = Poisoned(c.kills, result.error);
+    result.status = result.error.status;
+    return false;
+  }
+  c.avoid.insert(c.avoid.end(), result.avoid.begin(), result.avoid.end());
+  *delay = Duration{};
+  if (begun && result.spoke) {
+    const bool by_prompt = c.record.resumable_by_prompt();
+    if (!c.record.resumable() && !by_prompt) return false;
+    if (c.migrations >= options.migration.max_migrations) {
+      metrics.migrations_exhausted->Add();
+      result.error.message += fmt::format(" (after {} migrations)", c.migrations);
+      return false;
+    }
+    ++c.migrations;
+    c.attempt = 1;
+    c.plan.migrations = c.migrations;
+    if (by_prompt) {
+      c.changed = c.record.generate->NextBody();
+      if (auto facts = InspectBody(c.plan.api, c.changed); facts.ok()) c.plan.facts = std::move(*facts);
+      c.plan.track = false;
+    } else {
+      c.resume = c.record.ResumeMember(c.migrations);
+    }
+    c.plan.head_deadline = Now() + options.first_byte_timeout;
+    c.plan.may_migrate = c.migrations < options.migration.max_migrations;
+    metrics.migrations->Add();
+    log::info("stream goes on elsewhere: request_id={} migration={} {}", c.plan.request_id, c.migrations,
+              result.error.message);
+    return true;
+  }
+  if (result.no_worker && MayWait(c)) {
+    *delay = std::chrono::milliseconds(50);
+    return true;
+  }
+  if (!result.no_worker) c.waiting_since = {};
+  // A worker that died under the request uses up its lives (above), not its attempts.
+  if (result.kills > 0 && options.retry.max_attempts > 1) {
+    metrics.CountRetry(c.plan.api, SideName(result.failed_side), 0);
+    return Now() < c.plan.head_deadline;
+  }
+  if (c.attempt >= options.retry.max_attempts) {
+    if (c.attempt > 1) metrics.CountRetriesExhausted(c.plan.api);
+    return false;
+  }
+  *delay = BackoffDelay(options.retry, c.attempt++, DrawUnit());
+  if (Now() + *delay >= c.plan.head_deadline) return false;
+  metrics.CountRetry(c.plan.api, SideName(result.failed_side), Seconds(*delay));
+  return true;
 }
 
 // Attempts until one ends the request. The result is kFailed only when there is nothing left to try.
-asio::awaitable<AttemptResult> TryAll(std::shared_ptr<Services> services,
-                                      std::shared_ptr<Exchange> exchange, const RequestPlan& plan,
-                                      const std::string& body, http::Responder& responder) {
-  const RetryRules& rules = services->options.retry;
-  std::vector<WorkerPtr> avoid;
-  for (int attempt = 1;; ++attempt) {
-    AttemptResult result = co_await TryOnce(services, exchange, plan, avoid, body, responder);
-    if (result.end != AttemptResult::End::kFailed || !result.retryable) co_return result;
-    if (attempt >= rules.max_attempts) {
-      if (attempt > 1) services->metrics.CountRetriesExhausted(plan.api);
+asio::awaitable<AttemptResult> TryAll(Course& c) {
+  while (true) {
+    AttemptResult result = co_await TryOnce(c);
+    if (result.end != AttemptResult::End::kFailed) co_return result;
+    if (c.exchange->client_gone()) {
+      result.end = AttemptResult::End::kClientGone;
       co_return result;
     }
-    avoid.insert(avoid.end(), result.avoid.begin(), result.avoid.end());
-    const Duration delay = BackoffDelay(rules, attempt, DrawUnit());
+    if (c.responder.started() && c.record.complete()) co_return result;
+    Duration delay{};
+    if (!PrepareNext(c, result, &delay)) co_return result;
     const TimePoint until = Now() + delay;
-    if (until >= plan.head_deadline) co_return result;
-    services->metrics.CountRetry(plan.api, SideName(result.failed_side), Seconds(delay));
-    while (Now() < until && !exchange->client_gone()) co_await exchange->Wait(until);
-    if (exchange->client_gone()) {
+    while (Now() < until && !c.exchange->client_gone()) co_await c.exchange->Wait(until);
+    if (c.exchange->client_gone()) {
       result.end = AttemptResult::End::kClientGone;
       co_return result;
     }
   }
 }
 
+bool IsRefusal(std::string_view code) {
+  return code == "queue_full" || code == "queue_timeout" || code == "workers_full" || code == "shutting_down";
+}
+
+// The end of a stream that failed after its first byte: the error as an event (unless nothing but
+// [DONE] was missing), then [DONE], so that every SSE client ends cleanly.
+asio::awaitable<void> EndStream(Course& c, AttemptResult& result) {
+  std::string tail;
+  result.status = 200;
+  if (c.record.complete()) {
+    result.error = {};
+  } else {
+    tail = ToSseEvent(result.error);
+    c.services->metrics.stream_errors->Add();
+  }
+  tail += http::kSseDone;
+  result.end = AttemptResult::End::kAnswered;
+  Status sent = co_await c.responder.Write(tail);
+  if (sent.ok()) sent = co_await c.responder.EndStream();
+  if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
+}
+
 void Account(Services& services, const RequestPlan& plan, const AttemptResult& result) {
-  services.metrics.ObserveDuration(plan.api, Seconds(Now() - plan.started));
+  const double seconds = Seconds(Now() - plan.started);
+  services.metrics.ObserveDuration(plan.api, seconds);
+  services.metrics.CountHttp(plan.api, seconds);
   if (result.end == AttemptResult::End::kClientGone) {
     services.metrics.cancelled->Add();
     return;
   }
   services.metrics.CountResponse(result.status, result.error.code);
-  if (!result.error.code.empty()) {
+  // Refusals come by the thousand when they come, and the metrics count them.
+  if (!result.error.code.empty() && !IsRefusal(result.error.code)) {
     log::warn("request failed: path={} request_id={} status={} code={} message=\"{}\"",
               PathOf(plan.api), plan.request_id, result.status, result.error.code,
               result.error.message);
   }
+}
+
+Status ReadRouting(Services& services, Api api, const http::Request& request, RequestPlan* plan) {
+  auto target = ParseTargetWorker(request.headers.Get("x-smg-target-worker"));
+  if (!target.ok()) return target.status();
+  Routing& routing = plan->routing;
+  routing.target = std::move(*target);
+  routing.key = request.headers.Get("x-smg-routing-key");
+  routing.prompt_bytes = plan->facts.prompt.end - plan->facts.prompt.begin;
+  if (services.registry->WantsPrompt()) routing.digest = DigestPrompt(api, request.body, plan->facts);
+  return Status::Ok();
 }
 
 class ActiveGuard {
@@ -166,12 +301,17 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
   plan.request_id = request.headers.Get("x-request-id");
   auto facts = InspectBody(api, request.body);
   AttemptResult result;
-  if (!facts.ok()) {
+  Admission::Permit permit;  // held until the answer has ended
+  Status readable = facts.status();
+  if (readable.ok()) {
+    plan.facts = std::move(*facts);
+    readable = ReadRouting(*services, api, request, &plan);
+  }
+  if (!readable.ok()) {
     result.error.status = result.status = 400;
     result.error.code = "invalid_request";
-    result.error.message = facts.status().message();
+    result.error.message = readable.message();
   } else {
-    plan.facts = std::move(*facts);
     plan.forward = ForwardedHeaders(request);
     plan.head_deadline = plan.started + (plan.facts.stream ? services->options.first_byte_timeout
                                                            : services->options.request_timeout);
@@ -180,7 +320,27 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     responder.OnDisconnect([weak = std::weak_ptr<Exchange>(exchange)] {
       if (const auto alive = weak.lock()) alive->OnClientGone();
     });
-    result = co_await TryAll(services, exchange, plan, request.body, responder);
+    Admission::Entry entry;
+    if (services->admission->enabled()) {
+      const std::string_view tenant = request.headers.Get(services->options.tenant_header);
+      entry = co_await services->admission->Enter(exchange, tenant, plan.routing.prompt_bytes);
+    }
+    permit = std::move(entry.permit);
+    if (entry.client_gone) {
+      result.end = AttemptResult::End::kClientGone;
+    } else if (entry.refused) {
+      result.error = std::move(*entry.refused);
+      result.status = result.error.status;
+    } else {
+      plan.track = plan.facts.stream && !plan.facts.resumes && services->options.migration.max_migrations > 0;
+      plan.may_migrate = plan.track;
+      Course course{services, exchange, plan, request.body, responder, StreamRecord(plan.facts.samples)};
+      if (plan.track && api == Api::kGenerate && plan.facts.samples == 1 && !plan.facts.batch) {
+        course.record.generate = GenerateResume::For(request.body);
+      }
+      result = co_await TryAll(course);
+      if (result.end == AttemptResult::End::kFailed && responder.started()) co_await EndStream(course, result);
+    }
   }
   if (result.end == AttemptResult::End::kFailed) {
     http::Response response = ToResponse(result.error);

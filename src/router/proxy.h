@@ -1,8 +1,9 @@
 // One client request from body to answer: inspects it, picks workers, tries, retries, tells.
 //
-// Retries (specs/sglang-pd-protocol.md 3.4) happen only before the first byte has gone to the
-// client, each with new rooms and, while there is a choice, other workers. Runs on the connection's
-// strand.
+// Retries (specs/sglang-pd-protocol.md 3.4) happen before the first byte has gone to the client,
+// each with new rooms and, while there is a choice, other workers. After the first byte a stream
+// migrates instead: the next pair goes on behind what the client has (docs/migration.md). Runs on
+// the connection's strand.
 #pragma once
 
 #include <memory>

@@ -17,6 +17,16 @@ std::string_view RoleName(Role role) {
 
 namespace {
 
+// Tokens kept free beside the prompt, as SGLang's --num-reserved-decode-tokens.
+constexpr int64_t kReservedTokens = 512;
+// Bytes of prompt per token: a low guess, so that a prompt is rather thought too long than too short.
+constexpr uint64_t kBytesPerToken = 4;
+
+// A report holds over two missed polls.
+Duration KeepOf(const RouterOptions& options) {
+  return std::max<Duration>(3 * options.load_poll_interval, std::chrono::seconds(2));
+}
+
 HealthRules RulesFor(const WorkerConfig& config, const RouterOptions& options) {
   HealthRules rules = options.health;
   rules.enabled &= !config.disable_health_check;
@@ -32,10 +42,12 @@ Worker::Worker(WorkerConfig config, http::Origin origin, std::string id, uint64_
       url_(origin_.ToString()),
       role_(config.role),
       order_(order),
+      hash_(HashText(url_)),
       metrics_(metrics),
       config_(std::move(config)),
       health_(RulesFor(config_, options)),
-      breaker_(options.breaker) {
+      breaker_(options.breaker),
+      reported_(KeepOf(options)) {
   metrics_.health->Set(health_.healthy() ? 1 : 0);
 }
 
@@ -72,9 +84,12 @@ void Lease::Settle(Breaker::Outcome outcome) {
 
 Registry::Registry(const RouterOptions& options, RouterMetrics& metrics)
     : options_(options), metrics_(metrics), random_(std::random_device{}()) {
-  policies_.emplace(Role::kPrefill, Policy(options.prefill_policy, random_()));
-  policies_.emplace(Role::kDecode, Policy(options.decode_policy, random_()));
-  policies_.emplace(Role::kRegular, Policy(options.decode_policy, random_()));
+  for (Role role : {Role::kRegular, Role::kPrefill, Role::kDecode}) {
+    const PolicyKind kind = role == Role::kPrefill ? options.prefill_policy : options.decode_policy;
+    policies_[static_cast<size_t>(role)] = std::make_unique<Policy>(kind, random_(), options.policy);
+    const bool used = options.pd_disaggregation != (role == Role::kRegular);
+    if (used) selections_[static_cast<size_t>(role)] = metrics.Selections(RoleName(role), PolicyName(kind));
+  }
 }
 
 // A random UUID, version 4 (RFC 4122 section 4.4).
@@ -100,6 +115,7 @@ Result<WorkerPtr> Registry::Add(WorkerConfig config) {
   WorkerPtr worker(new Worker(std::move(config), std::move(*origin), NewId(), next_order_++,
                               options_, metrics_.ForWorker(url)));
   workers_.push_back(worker);
+  PolicyOf(role).Join(worker->order_);
   metrics_.PoolSize(RoleName(role))->Add(1);
   log::info("Worker registered: worker_type={} url={} id={}", RoleName(role), url, worker->id_);
   return worker;
@@ -124,6 +140,7 @@ Status Registry::Remove(std::string_view id_or_url) {
     kick = std::move(worker->kick_);
     worker->kick_ = nullptr;
     std::erase(workers_, worker);
+    PolicyOf(worker->role_).Forget(worker->order_, true);
     worker->metrics_.health->Set(-1);
     metrics_.PoolSize(RoleName(worker->role_))->Add(-1);
     log::info("Worker removed: worker_type={} url={} id={}", RoleName(worker->role_), worker->url_,
@@ -137,8 +154,8 @@ namespace {
 
 WorkerView ViewOf(const WorkerPtr& worker, const WorkerConfig& config,
                   const WorkerMetadata& metadata, bool healthy, int64_t load,
-                  Breaker::State breaker) {
-  return WorkerView{worker, config, metadata, healthy, load, breaker};
+                  Breaker::State breaker, const LoadEstimate& reported) {
+  return WorkerView{worker, config, metadata, healthy, load, breaker, reported};
 }
 
 }  // namespace
@@ -147,7 +164,8 @@ Result<WorkerView> Registry::View(std::string_view id_or_url) const {
   std::lock_guard lock(mutex_);
   const WorkerPtr w = FindLocked(id_or_url);
   if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
-  return ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->load_, w->breaker_.state());
+  return ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->load_, w->breaker_.state(),
+                EstimateOf(*w, Now()));
 }
 
 Status Registry::Update(std::string_view id_or_url,
@@ -165,7 +183,7 @@ std::vector<WorkerView> Registry::List() const {
   views.reserve(workers_.size());
   for (const WorkerPtr& w : workers_) {
     views.push_back(ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->load_,
-                           w->breaker_.state()));
+                           w->breaker_.state(), EstimateOf(*w, Now())));
   }
   return views;
 }
@@ -191,52 +209,171 @@ bool Registry::Ready() const {
   return Counts(Role::kPrefill).healthy > 0 && Counts(Role::kDecode).healthy > 0;
 }
 
-Result<Lease> Registry::Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now) {
-  std::lock_guard lock(mutex_);
-  size_t total = 0, unhealthy = 0, open = 0;
-  const auto collect = [&](bool avoiding) {
-    candidates_.clear();
-    indices_.clear();
-    total = unhealthy = open = 0;
-    for (size_t i = 0; i < workers_.size(); ++i) {
-      Worker& w = *workers_[i];
-      if (w.role_ != role) continue;
-      ++total;
-      if (!w.health_.healthy()) {
-        ++unhealthy;
-        continue;
-      }
-      const Breaker::State before = w.breaker_.state();
-      const bool admits = w.breaker_.Admits(now);
-      if (w.breaker_.state() != before) ShowBreaker(w, before);
-      if (!admits) {
-        ++open;
-        continue;
-      }
-      if (avoiding && std::find(avoid.begin(), avoid.end(), workers_[i]) != avoid.end()) continue;
-      candidates_.push_back({w.order_, w.load_});
-      indices_.push_back(i);
+LoadEstimate Registry::EstimateOf(const Worker& w, TimePoint now) const {
+  return w.reported_.Estimate(w.load_, now);
+}
+
+void Registry::Collect(Role role, const std::vector<WorkerPtr>& avoid, const Worker* only,
+                       TimePoint now) {
+  candidates_.clear();
+  indices_.clear();
+  tally_ = {};
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Worker& w = *workers_[i];
+    if (w.role_ != role || (only && only != &w)) continue;
+    ++tally_.total;
+    if (!w.health_.healthy()) {
+      ++tally_.unhealthy;
+      continue;
     }
-  };
-  collect(true);
-  if (candidates_.empty() && !avoid.empty()) collect(false);
-  if (candidates_.empty()) {
-    return Error(Code::kUnavailable,
-                 "no {} worker can take the request: {} registered, {} unhealthy, {} with an open breaker",
-                 RoleName(role), total, unhealthy, open);
+    const Breaker::State before = w.breaker_.state();
+    const bool admits = w.breaker_.Admits(now);
+    if (w.breaker_.state() != before) ShowBreaker(w, before);
+    if (!admits) {
+      ++tally_.open;
+      continue;
+    }
+    if (std::find(avoid.begin(), avoid.end(), workers_[i]) != avoid.end()) continue;
+    candidates_.push_back({w.order_, w.load_, w.hash_, EstimateOf(w, now)});
+    indices_.push_back(i);
   }
-  Policy& policy = policies_.at(role);
-  const WorkerPtr& picked = workers_[indices_[policy.Pick(candidates_)]];
-  picked->breaker_.Admit();
-  picked->metrics_.active->Set(static_cast<double>(++picked->load_));
+}
+
+// A decode worker without room for the prompt would keep it waiting behind everything that runs.
+void Registry::DropFullWorkers(Role role, uint64_t prompt_bytes) {
+  if (role == Role::kPrefill || candidates_.size() < 2) return;
+  const int64_t need = static_cast<int64_t>(prompt_bytes / kBytesPerToken) + kReservedTokens;
+  const auto full = [&](const Candidate& c) {
+    return c.reported.free_tokens >= 0 && c.reported.free_tokens < need;
+  };
+  const auto count = std::count_if(candidates_.begin(), candidates_.end(), full);
+  if (count == 0 || count == static_cast<ptrdiff_t>(candidates_.size())) return;
+  size_t kept = 0;
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    if (full(candidates_[i])) continue;
+    candidates_[kept] = candidates_[i];
+    indices_[kept++] = indices_[i];
+  }
+  candidates_.resize(kept);
+  indices_.resize(kept);
+}
+
+Result<WorkerPtr> Registry::TargetLocked(Role role, const TargetWorker& target) const {
+  if (!target.name.empty()) {
+    const WorkerPtr named = FindLocked(target.name);
+    if (!named) {
+      return Error(Code::kNotFound, "x-smg-target-worker: no worker has the id or URL '{}'", target.name);
+    }
+    return named->role_ == role ? named : WorkerPtr();  // the other role is free to choose
+  }
+  const auto index = role == Role::kPrefill ? target.prefill : target.other;
+  if (!index) return WorkerPtr();
+  size_t seen = 0;
+  for (const WorkerPtr& w : workers_) {
+    if (w->role_ == role && seen++ == *index) return w;
+  }
+  return Error(Code::kNotFound, "x-smg-target-worker: there is no {} worker {}; {} are registered, counted from 0",
+               RoleName(role), *index, seen);
+}
+
+Lease Registry::LeaseLocked(const WorkerPtr& worker) {
+  worker->breaker_.Admit();
+  worker->metrics_.active->Set(static_cast<double>(++worker->load_));
+  selections_[static_cast<size_t>(worker->role_)]->Add();
   Lease lease;
   lease.registry_ = shared_from_this();
-  lease.worker_ = picked;
-  lease.epoch_ = picked->breaker_.epoch();
-  lease.api_key_ = picked->config_.api_key;
-  lease.bootstrap_port_ = picked->config_.bootstrap_port ? picked->config_.bootstrap_port
-                                                         : picked->metadata_.bootstrap_port;
+  lease.worker_ = worker;
+  lease.epoch_ = worker->breaker_.epoch();
+  lease.api_key_ = worker->config_.api_key;
+  lease.bootstrap_port_ = worker->config_.bootstrap_port ? worker->config_.bootstrap_port
+                                                         : worker->metadata_.bootstrap_port;
   return lease;
+}
+
+Status Registry::NobodyLocked(Role role, const Worker* only) const {
+  if (only) {
+    return Error(Code::kUnavailable, "x-smg-target-worker: {} worker {} is {} now", RoleName(role),
+                 only->url_, tally_.unhealthy ? "unhealthy" : "behind an open breaker");
+  }
+  return Error(Code::kUnavailable,
+               "no {} worker can take the request: {} registered, {} unhealthy, {} with an open breaker",
+               RoleName(role), tally_.total, tally_.unhealthy, tally_.open);
+}
+
+Result<Lease> Registry::Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
+                                const Routing& routing) {
+  static const std::vector<WorkerPtr> kNobody;
+  Policy& policy = PolicyOf(role);
+  const PickHints hints = routing.HintsAt(now);
+  Policy::Matches matches;
+  policy.Look(hints, &matches);
+  Lease lease;
+  {
+    std::lock_guard lock(mutex_);
+    WorkerPtr target;
+    if (routing.target.given()) {
+      auto found = TargetLocked(role, routing.target);
+      if (!found.ok()) return found.status();
+      target = std::move(*found);
+    }
+    Collect(role, target ? kNobody : avoid, target.get(), now);
+    if (candidates_.empty() && !avoid.empty()) Collect(role, kNobody, target.get(), now);
+    if (candidates_.empty()) return NobodyLocked(role, target.get());
+    DropFullWorkers(role, routing.prompt_bytes);
+    const size_t picked = target ? 0 : policy.Pick(candidates_, hints, matches);
+    lease = LeaseLocked(workers_[indices_[picked]]);
+  }
+  policy.Placed(hints, lease.worker_->order_);
+  return lease;
+}
+
+bool Registry::WantsPrompt() const {
+  const auto wants = [&](Role role) { return router::WantsPrompt(policies_[static_cast<size_t>(role)]->kind()); };
+  if (!options_.pd_disaggregation) return wants(Role::kRegular);
+  return wants(Role::kPrefill) || wants(Role::kDecode);
+}
+
+bool Registry::WorkersFull(TimePoint now) const {
+  std::lock_guard lock(mutex_);
+  const auto full = [&](Role role) {
+    bool any = false;
+    for (const WorkerPtr& w : workers_) {
+      if (w->role_ != role || !w->health_.healthy()) continue;
+      const LoadEstimate load = EstimateOf(*w, now);
+      const bool queued = options_.worker_queue_limit > 0 && load.fresh && load.waiting >= options_.worker_queue_limit;
+      const bool no_kv = options_.worker_kv_limit > 0 && load.fresh && load.usage >= options_.worker_kv_limit;
+      if (!queued && !no_kv) return false;
+      any = true;
+    }
+    return any;
+  };
+  if (!options_.pd_disaggregation) return full(Role::kRegular);
+  return full(Role::kPrefill) || full(Role::kDecode);
+}
+
+void Registry::OnLoad(const WorkerPtr& worker, LoadReport report, TimePoint now) {
+  std::lock_guard lock(mutex_);
+  if (!report.capacity) report.capacity = worker->metadata_.max_total_tokens;
+  worker->reported_.OnReport(report, worker->load_, now);
+  worker->metrics_.reported_tokens->Set(static_cast<double>(report.tokens));
+  worker->metrics_.reported_waiting->Set(static_cast<double>(report.waiting));
+}
+
+void Registry::OnNoLoad(const WorkerPtr& worker, bool failed) {
+  std::lock_guard lock(mutex_);
+  if (failed) worker->reported_.OnFailure();
+  else worker->reported_.Reset();
+}
+
+void Registry::ForgetPrefixes() {
+  std::lock_guard lock(mutex_);
+  for (const WorkerPtr& w : workers_) PolicyOf(w->role_).Forget(w->order_, false);
+}
+
+size_t Registry::TreeMemory() const {
+  size_t sum = 0;
+  for (const auto& policy : policies_) sum += policy->TreeMemory();
+  return sum;
 }
 
 void Registry::ShowBreaker(Worker& w, Breaker::State before) {
@@ -326,6 +463,9 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
       if (worker->breaker_.state() != before) ShowBreaker(*worker, before);
     }
     if (change.dead) {
+      // Whatever comes back at this address has empty caches.
+      PolicyOf(worker->role_).Forget(worker->order_, false);
+      worker->reported_.Reset();
       for (const auto& [id, watch] : worker->watches_) down.push_back(watch);
     }
   }

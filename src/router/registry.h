@@ -7,6 +7,7 @@
 // Thread-safe. Down callbacks run on the thread that reported, without the lock.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -27,6 +28,8 @@
 #include "router/metrics.h"
 #include "router/options.h"
 #include "router/policy.h"
+#include "router/routing.h"
+#include "router/worker_load.h"
 
 namespace baton::router {
 
@@ -37,6 +40,7 @@ std::string_view RoleName(Role role);
 struct WorkerMetadata {
   std::string model_path, served_model_name, disaggregation_mode, version;
   std::optional<int64_t> tp_size, dp_size;
+  std::optional<int64_t> max_total_tokens;  // of KV
   std::optional<uint16_t> bootstrap_port;
   std::string ModelId() const {
     if (!served_model_name.empty()) return served_model_name;
@@ -77,12 +81,14 @@ class Worker {
   const std::string url_;  // normal form of the origin
   const Role role_;
   const uint64_t order_;
+  const uint64_t hash_;  // of the URL
   const WorkerMetrics metrics_;
   // Guarded by Registry::mutex_:
   WorkerConfig config_;
   WorkerMetadata metadata_;
   HealthState health_;
   Breaker breaker_;
+  LoadTracker reported_;
   int64_t load_ = 0;
   bool removed_ = false;
   uint64_t next_watch_ = 0;
@@ -131,6 +137,7 @@ struct WorkerView {
   bool healthy = false;
   int64_t load = 0;
   Breaker::State breaker = Breaker::State::kClosed;
+  LoadEstimate reported;
 };
 
 struct PoolCounts {
@@ -157,8 +164,28 @@ class Registry : public std::enable_shared_from_this<Registry> {
   bool Ready() const;
 
   // Picks by the role's policy among workers that are healthy and whose breaker admits, avoiding
-  // `avoid` while there is another choice. kUnavailable says how many there are and why not.
-  Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now);
+  // `avoid` while there is another choice, and passing over decode and regular workers whose free KV
+  // cannot hold the prompt while others can. kUnavailable says how many there are and why not.
+  // With a target: that worker or none; kNotFound when there is no such worker.
+  Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
+                        const Routing& routing);
+  Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now) {
+    static const Routing kNoRouting{};
+    return Acquire(role, avoid, now, kNoRouting);
+  }
+  // Does any policy in use compare prompts?
+  bool WantsPrompt() const;
+  // Is every worker of some needed role, as far as it tells, at the limit of waiting requests or of
+  // KV in use (options)? A role with a worker that does not tell is not full.
+  bool WorkersFull(TimePoint now) const;
+
+  // What a poll of the worker's load said; or that it got no answer (`failed`), or that the worker
+  // has no such route.
+  void OnLoad(const WorkerPtr& worker, LoadReport report, TimePoint now);
+  void OnNoLoad(const WorkerPtr& worker, bool failed);
+  // The workers' prefix caches were flushed.
+  void ForgetPrefixes();
+  size_t TreeMemory() const;
 
   // A request could not reach the worker: out at once, probe now.
   void OnConnectionFailure(const WorkerPtr& worker, TimePoint now);
@@ -182,6 +209,14 @@ class Registry : public std::enable_shared_from_this<Registry> {
  private:
   friend class Lease;
   WorkerPtr FindLocked(std::string_view id_or_url) const;
+  Result<WorkerPtr> TargetLocked(Role role, const TargetWorker& target) const;
+  Policy& PolicyOf(Role role) { return *policies_[static_cast<size_t>(role)]; }
+  LoadEstimate EstimateOf(const Worker& worker, TimePoint now) const;
+  // Fills candidates_ and indices_.
+  void Collect(Role role, const std::vector<WorkerPtr>& avoid, const Worker* only, TimePoint now);
+  void DropFullWorkers(Role role, uint64_t prompt_bytes);
+  Lease LeaseLocked(const WorkerPtr& worker);
+  Status NobodyLocked(Role role, const Worker* only) const;
   void SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_back);
   void ShowBreaker(Worker& worker, Breaker::State before);
   std::string NewId();
@@ -190,11 +225,15 @@ class Registry : public std::enable_shared_from_this<Registry> {
   RouterMetrics& metrics_;
   mutable std::mutex mutex_;
   std::vector<WorkerPtr> workers_;
-  std::map<Role, Policy> policies_;
+  std::array<std::unique_ptr<Policy>, 3> policies_;       // by role
+  std::array<metrics::Counter*, 3> selections_{};
   std::mt19937_64 random_;
   uint64_t next_order_ = 0;
   std::vector<Candidate> candidates_;  // scratch of Acquire
   std::vector<size_t> indices_;
+  struct Tally {
+    size_t total = 0, unhealthy = 0, open = 0;
+  } tally_;  // of the last Collect
 };
 
 }  // namespace baton::router

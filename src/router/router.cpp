@@ -50,6 +50,9 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
   const auto& services = router->services_;
   const RouterOptions& o = services->options;
 
+  services->metrics.registry().AddCallback(
+      "baton_router_prefix_tree_bytes", "Memory of the prefix trees of cache_aware",
+      [registry = services->registry] { return static_cast<double>(registry->TreeMemory()); });
   router->server_ = MakeMainServer(services);
   if (Status s = router->server_->Start(); !s.ok()) return s.Prefixed("--port");
   if (o.prometheus_port >= 0) {
@@ -81,6 +84,7 @@ bool Router::Ready() const { return !services_->draining && services_->registry-
 
 void Router::Drain() {
   services_->draining = true;
+  services_->admission->Close();
   server_->Drain();
 }
 
@@ -89,6 +93,7 @@ size_t Router::OpenRequests() const { return server_->OpenRequests(); }
 void Router::Stop() {
   if (services_->stopped.exchange(true)) return;
   services_->draining = true;
+  services_->admission->Close();
   server_->Stop();
   if (metrics_server_) metrics_server_->Stop();
   services_->registry->KickAll();  // probers see `stopped` and end

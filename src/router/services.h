@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "http/client.h"
+#include "router/admission.h"
 #include "router/metrics.h"
 #include "router/options.h"
 #include "router/registry.h"
@@ -17,8 +18,9 @@ struct Services {
   Services(asio::any_io_executor run_on, RouterOptions settings)
       : executor(run_on),
         options(std::move(settings)),
-        metrics(options.pd_disaggregation),
+        metrics(options.pd_disaggregation, options.duration_buckets),
         registry(std::make_shared<Registry>(options, metrics)),
+        admission(std::make_shared<Admission>(options.admission, metrics, WorkersFullOf(options, registry))),
         client(run_on, ClientOptionsOf(options)) {}
 
   static http::ClientOptions ClientOptionsOf(const RouterOptions& o) {
@@ -27,11 +29,19 @@ struct Services {
     return c;
   }
 
+  static std::function<bool()> WorkersFullOf(const RouterOptions& o,
+                                             const std::shared_ptr<Registry>& registry) {
+    if (o.worker_queue_limit <= 0 && o.worker_kv_limit <= 0) return {};
+    return [registry] { return registry->WorkersFull(Now()); };
+  }
+
   const asio::any_io_executor executor;
   const RouterOptions options;
   RouterMetrics metrics;
   const std::shared_ptr<Registry> registry;
+  const std::shared_ptr<Admission> admission;
   http::Client client;
+  std::atomic<TimePoint> last_pair{TimePoint{}};  // when workers for a request were found last
   std::atomic<bool> draining{false};
   std::atomic<bool> stopped{false};
 };

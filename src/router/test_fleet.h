@@ -135,7 +135,12 @@ class FakeWorker {
     json_route("/model_info", R"({"model_path":"tiny"})");
     json_route("/v1/models", R"({"object":"list","data":[{"id":"tiny"}]})");
     json_route("/flush_cache", "ok");
-    json_route("/get_load", R"([{"dp_rank":0,"num_tokens":5},{"dp_rank":1,"num_tokens":6}])");
+    fixed("/get_load", [state] {
+      std::lock_guard lock(state->mutex);
+      http::Response response;
+      response.body = state->load;
+      return response;
+    });
     json_route("/health_generate", "");
     json_route("/metrics", "up 1\n");
     const Status started = server_->Start();
@@ -149,6 +154,11 @@ class FakeWorker {
     state_->script = std::move(script);
   }
   void SetHealth(int status) { state_->health = status; }
+  // The body of GET /get_load.
+  void SetLoad(std::string body) {
+    std::lock_guard lock(state_->mutex);
+    state_->load = std::move(body);
+  }
   // Closes the listener and all connections, as a killed process would.
   void Kill() {
     if (server_) server_->Stop();
@@ -177,6 +187,7 @@ class FakeWorker {
   struct State {
     mutable std::mutex mutex;
     Script script = AnswerJson(200, "{}");
+    std::string load = R"([{"dp_rank":0,"num_tokens":5},{"dp_rank":1,"num_tokens":6}])";
     std::vector<std::string> bodies;
     std::vector<http::Headers> headers;
     std::atomic<int> health{200};
@@ -200,6 +211,8 @@ class Fleet {
     options_.prometheus_port = -1;
     options_.pd_disaggregation = true;
     options_.retry.initial_backoff = 5ms;
+    // Tests of attempts count on requests going round; tests of other policies say so.
+    options_.prefill_policy = options_.decode_policy = PolicyKind::kRoundRobin;
     for (size_t i = 0; i < prefills; ++i) {
       prefill.push_back(std::make_unique<FakeWorker>(loop_));
       options_.prefill.push_back({prefill.back()->url(), static_cast<uint16_t>(9000 + i)});

@@ -59,6 +59,10 @@ SideFailure FailureOf(const Status& status) {
     case Code::kDataCorrupt: failure.kind = FailureKind::kProtocol; break;
     default: failure.kind = FailureKind::kConnection; break;
   }
+  // Said by connect(2) and our client alone: after that the worker may have begun.
+  for (const std::string_view text : {"refused", "connecting took", "unreachable", "resolve"}) {
+    failure.unreached |= failure.message.find(text) != std::string::npos;
+  }
   return failure;
 }
 
@@ -102,8 +106,9 @@ bool IsGuilty(Side side, const SideFailure& self, const SideFailure& twin) {
   return twin.kind != FailureKind::kConnection;
 }
 
-bool NeedsEvidence(const SideFailure& failure) {
-  return failure.kind == FailureKind::kHttp && failure.status >= 500 && failure.guilty.empty();
+bool NeedsEvidence(Side side, const SideFailure& failure) {
+  if (failure.kind != FailureKind::kHttp || failure.status < 500) return false;
+  return failure.guilty.empty() || (failure.guilty != SideName(side) && failure.guilty != "none");
 }
 
 bool IsRetryable(const SideFailure& failure) {

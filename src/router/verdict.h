@@ -33,6 +33,7 @@ struct SideFailure {
   std::string message;
   std::string guilty;  // from the worker's error body
   std::string body, content_type, retry_after;
+  bool unreached = false;  // kConnection: the worker never got the request
 
   explicit operator bool() const { return kind != FailureKind::kNone; }
 };
@@ -47,8 +48,9 @@ SideFailure FailureOfFirstEvent(std::string_view payload);
 
 // Is `self` to blame for its failure, given its twin's (kNone when it did not fail)?
 bool IsGuilty(Side side, const SideFailure& self, const SideFailure& twin);
-// Could the twin's state still change who is to blame? Then a moment's wait is worth it.
-bool NeedsEvidence(const SideFailure& failure);
+// Could the twin's state still change who is to blame, or what the cause is? Then a moment's wait is
+// worth it.
+bool NeedsEvidence(Side side, const SideFailure& failure);
 
 bool IsRetryable(const SideFailure& failure);
 

@@ -36,6 +36,11 @@ json::object Describe(const WorkerView& view) {
   o["worker_type"] = RoleName(view.worker->role());
   o["is_healthy"] = view.healthy;
   o["load"] = view.load;
+  if (view.reported.fresh) {
+    o["reported_tokens"] = static_cast<int64_t>(view.reported.tokens);
+    o["reported_waiting"] = view.reported.waiting;
+    if (view.reported.free_tokens >= 0) o["free_tokens"] = view.reported.free_tokens;
+  }
   o["connection_mode"] = "http";
   o["circuit_breaker"] = BreakerStateName(view.breaker);
   o["disable_health_check"] = view.config.disable_health_check;

@@ -17,6 +17,7 @@ Result<std::vector<SequenceSpec>> MakeSpecs(const Context& context, const api::G
     SequenceSpec spec{std::move(*ids), item.sampling, item.logprobs, item.bootstrap, item.rid, true};
     // SGLang's decode workers leave the prompt's logprobs to prefill; routers join the two lists.
     spec.prompt_logprobs_here = !context.decode;
+    if (request.resume) spec.resume = request.resume->choices[specs.size()];
     specs.push_back(std::move(spec));
   }
   return specs;
@@ -29,10 +30,12 @@ NativeFormat FormatOf(const Context& context, const api::GenerateRequest& reques
 }
 
 asio::awaitable<void> Stream(Context& context, const api::GenerateRequest& request, Generation& generation,
-                             http::Responder& responder) {
-  EventStream events(responder);
+                             const http::Request& http_request, http::Responder& responder) {
+  EventStream events(http_request, responder, request.resume.has_value());
   bool begun = false;
   std::vector<size_t> sent(generation.size(), 0);
+  for (int i = 0; i < generation.size(); ++i) sent[i] = generation[i].resumed;
+  std::string_view guilty;
   while (!generation.done()) {
     const std::vector<int> changed = co_await generation.Next();
     if (changed.empty()) {
@@ -44,18 +47,26 @@ asio::awaitable<void> Stream(Context& context, const api::GenerateRequest& reque
     }
     // Until the first event the status line is still open: an early failure gets its own.
     if (!begun) {
-      if (Status failure = generation.failure(); !failure.ok()) {
-        co_await SendNativeError(responder, failure);
+      if (Status failure = generation.failure(&guilty); !failure.ok()) {
+        co_await SendNativeError(responder, failure, guilty);
         co_return;
       }
       if (Status s = co_await events.Begin(); !s.ok()) co_return;
+      for (int i = 0; i < generation.size(); ++i) events.NoteIdentity(i, 0, generation[i].rid);
       begun = true;
     }
     for (const int i : changed) {
       const Sequence& s = generation[i];
       const bool finished = s.finish != engine::Finish::kRunning;
+      if (s.ended_before) continue;
       if (!finished && s.output_ids.size() < sent[i] + context.options.stream_interval) continue;
       json::object event = FormatOf(context, request, i).Format(s, context.options.stream_output ? sent[i] : 0);
+      // An event that tells of a failure stands for no progress that a router could go on from.
+      if (s.finish != engine::Finish::kAborted && s.finish != engine::Finish::kFailed) {
+        events.NoteIds(i, std::span(s.output_ids).subspan(sent[i]));
+        if (finished) events.NoteEnd(i);
+      }
+      if (request.resume) event.at("meta_info").get_object()["baton_migrations"] = request.resume->migrations;
       sent[i] = s.output_ids.size();
       if (request.is_list) event["index"] = i;
       if (Status status = co_await events.Send(event); !status.ok()) co_return;
@@ -84,7 +95,7 @@ asio::awaitable<void> HandleGenerate(Context& context, http::Request& request, h
   }
   const DisconnectGuard guard(responder, [&generation] { generation.Abort(); });
   if (parsed.stream) {
-    co_await Stream(context, parsed, generation, responder);
+    co_await Stream(context, parsed, generation, request, responder);
     co_return;
   }
   while (!generation.done()) {
@@ -93,8 +104,9 @@ asio::awaitable<void> HandleGenerate(Context& context, http::Request& request, h
       co_return;
     }
   }
-  if (Status failure = generation.failure(); !failure.ok()) {
-    co_await SendNativeError(responder, failure);
+  std::string_view guilty;
+  if (Status failure = generation.failure(&guilty); !failure.ok()) {
+    co_await SendNativeError(responder, failure, guilty);
     co_return;
   }
   json::array answers;

@@ -22,6 +22,7 @@ struct Call {
   std::function<std::optional<json::object>(const Generation&, int)> opening;
   std::string_view object, chunk_object;
   std::string id;
+  int64_t created = 0;
 };
 
 // Everything there is to know about a finished choice besides its text.
@@ -31,7 +32,7 @@ void AddEnding(json::object& choice, const Sequence& s) {
 }
 
 json::object Envelope(const Context& context, const Call& call, std::string_view object) {
-  return {{"id", call.id}, {"object", object}, {"created", static_cast<int64_t>(UnixSeconds())},
+  return {{"id", call.id}, {"object", object}, {"created", call.created},
           {"model", context.model_name}};
 }
 
@@ -49,7 +50,10 @@ asio::awaitable<void> AnswerWhole(Context& context, const Call& call, Generation
       co_return co_await SendOpenAiError(responder, Error(Code::kInternal, "the engine made no progress within the watchdog time"));
     }
   }
-  if (Status failure = generation.failure(); !failure.ok()) co_return co_await SendOpenAiError(responder, failure);
+  std::string_view guilty;
+  if (Status failure = generation.failure(&guilty); !failure.ok()) {
+    co_return co_await SendOpenAiError(responder, failure, {}, guilty);
+  }
   json::object answer = Envelope(context, call, call.object);
   json::array choices;
   for (int i = 0; i < generation.size(); ++i) choices.push_back(call.choice(generation, i));
@@ -69,9 +73,11 @@ struct Progress {
 asio::awaitable<Status> SendChoice(Context& context, const Call& call, const Generation& generation, int i,
                                    Progress& progress, EventStream& events) {
   const Sequence& s = generation[i];
+  if (s.ended_before) co_return Status::Ok();
   if (!progress.opened) {
     progress.opened = true;
     if (auto opening = call.opening(generation, i)) {
+      events.NoteIds(i, {});
       const json::object event = ChunkEvent(context, call, json::array{std::move(*opening)});
       if (Status st = co_await events.Send(event); !st.ok()) co_return st;
     }
@@ -80,6 +86,7 @@ asio::awaitable<Status> SendChoice(Context& context, const Call& call, const Gen
   // Tokens whose text is held back (half a character, a possible stop string) wait for it.
   if (s.text.size() > progress.text || (finished && s.output_ids.size() > progress.ids)) {
     json::object chunk = call.chunk(generation, i, progress.ids, s.output_ids.size(), progress.text);
+    events.NoteIds(i, std::span(s.output_ids).subspan(progress.ids));
     progress.any = true;
     progress.ids = s.output_ids.size();
     progress.text = s.text.size();
@@ -91,28 +98,35 @@ asio::awaitable<Status> SendChoice(Context& context, const Call& call, const Gen
   // The ending comes in a chunk of its own, as OpenAI sends it.
   json::object ending = call.chunk(generation, i, progress.ids, progress.ids, progress.text);
   AddEnding(ending, s);
+  events.NoteEnd(i);
   const json::object event = ChunkEvent(context, call, json::array{std::move(ending)});
   co_return co_await events.Send(event);
 }
 
 asio::awaitable<void> AnswerStream(Context& context, const Call& call, Generation& generation,
-                                   http::Responder& responder) {
-  EventStream events(responder);
+                                   const http::Request& request, http::Responder& responder) {
+  EventStream events(request, responder, call.request.resume.has_value());
   bool begun = false;
   std::vector<Progress> progress(generation.size());
+  for (int i = 0; i < generation.size(); ++i) {
+    const Sequence& s = generation[i];
+    progress[i] = {s.opened_before, s.resumed > 0, s.resumed, s.resumed_text};
+  }
+  std::string_view guilty;
   while (!generation.done()) {
     const std::vector<int> changed = co_await generation.Next();
     Status failure = changed.empty() ? Error(Code::kInternal, "the engine made no progress within the watchdog time")
-                                     : generation.failure();
+                                     : generation.failure(&guilty);
     if (!failure.ok()) {
       generation.Abort();
       // Until the first event the status line is still open: an early failure gets its own.
-      if (!begun) co_return co_await SendOpenAiError(responder, failure);
-      if (Status s = co_await events.SendError(failure); s.ok()) co_await events.Done();
+      if (!begun) co_return co_await SendOpenAiError(responder, failure, {}, guilty);
+      if (Status s = co_await events.SendError(failure, guilty); s.ok()) co_await events.Done();
       co_return;
     }
     if (!begun) {
       if (Status s = co_await events.Begin(); !s.ok()) co_return;
+      events.NoteIdentity(0, call.created, call.id);
       begun = true;
     }
     for (const int i : changed) {
@@ -121,18 +135,21 @@ asio::awaitable<void> AnswerStream(Context& context, const Call& call, Generatio
   }
   if (call.request.include_usage) {
     json::object event = ChunkEvent(context, call, {});
-    event["usage"] = Usage(context, generation, call.samples_per_prompt, call.request.return_timings);
+    events.NoteLast();
+    json::object usage = Usage(context, generation, call.samples_per_prompt, call.request.return_timings);
+    if (call.request.resume) usage["baton_migrations"] = call.request.resume->migrations;
+    event["usage"] = std::move(usage);
     if (Status s = co_await events.Send(event); !s.ok()) co_return;
   }
   co_await events.Done();
 }
 
 asio::awaitable<void> Run(Context& context, const Call& call, std::vector<SequenceSpec> specs,
-                          http::Responder& responder) {
+                          const http::Request& request, http::Responder& responder) {
   Generation generation(context, co_await asio::this_coro::executor);
   if (Status s = generation.Start(std::move(specs)); !s.ok()) co_return co_await SendOpenAiError(responder, s);
   const DisconnectGuard guard(responder, [&generation] { generation.Abort(); });
-  if (call.request.stream) co_await AnswerStream(context, call, generation, responder);
+  if (call.request.stream) co_await AnswerStream(context, call, generation, request, responder);
   else co_await AnswerWhole(context, call, generation, responder);
 }
 
@@ -146,7 +163,12 @@ SequenceSpec MakeSpec(const api::OpenAiRequest& request, std::vector<int32_t> id
   spec.sampling.n = 1;
   if (spec.sampling.seed) *spec.sampling.seed += sample;
   if (index < request.bootstraps.size()) spec.bootstrap = request.bootstraps[index];
+  if (request.resume) spec.resume = request.resume->choices[index];
   return spec;
+}
+
+int64_t CreatedOf(const api::OpenAiRequest& request) {
+  return request.resume && request.resume->created > 0 ? request.resume->created : static_cast<int64_t>(UnixSeconds());
 }
 
 }  // namespace
@@ -189,7 +211,7 @@ asio::awaitable<void> HandleCompletions(Context& context, http::Request& http_re
     }
     return choice;
   };
-  Call call{request, n, {}, {}, {}, "text_completion", "text_completion", request.rid};
+  Call call{request, n, {}, {}, {}, "text_completion", "text_completion", request.rid, CreatedOf(request)};
   call.choice = [&](const Generation& g, int i) {
     json::object choice = make(g, i, 0, g[i].output_ids.size(), 0, true);
     AddEnding(choice, g[i]);
@@ -199,7 +221,7 @@ asio::awaitable<void> HandleCompletions(Context& context, http::Request& http_re
     return make(g, i, from, to, text_from, from == 0 && text_from == 0);
   };
   call.opening = [](const Generation&, int) { return std::optional<json::object>(); };
-  co_await Run(context, call, std::move(specs), responder);
+  co_await Run(context, call, std::move(specs), http_request, responder);
 }
 
 asio::awaitable<void> HandleChat(Context& context, http::Request& http_request, http::Responder& responder) {
@@ -216,7 +238,7 @@ asio::awaitable<void> HandleChat(Context& context, http::Request& http_request, 
   for (int sample = 0; sample < request.sampling.n; ++sample) {
     specs.push_back(MakeSpec(request, chat->ids, specs.size(), sample));
   }
-  Call call{request, request.sampling.n, {}, {}, {}, "chat.completion", "chat.completion.chunk", request.rid};
+  Call call{request, request.sampling.n, {}, {}, {}, "chat.completion", "chat.completion.chunk", request.rid, CreatedOf(request)};
   const int top = request.logprobs.top;
   call.choice = [&](const Generation& g, int i) {
     const Sequence& s = g[i];
@@ -242,7 +264,7 @@ asio::awaitable<void> HandleChat(Context& context, http::Request& http_request, 
     if (request.logprobs.enabled && to > from) choice["logprobs"] = ChatLogprobs(context, s, from, to, top);
     return choice;
   };
-  co_await Run(context, call, std::move(specs), responder);
+  co_await Run(context, call, std::move(specs), http_request, responder);
 }
 
 }  // namespace baton::server

@@ -16,29 +16,62 @@ http::Response TextResponse(int status, std::string body, std::string_view type)
   return response;
 }
 
-asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param) {
-  http::Response response = JsonResponse(api::HttpStatusOf(status.code()), api::OpenAiError(status, param));
+asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param,
+                                      std::string_view guilty) {
+  http::Response response = JsonResponse(api::HttpStatusOf(status.code()), api::OpenAiError(status, param, guilty));
   if (response.status == 503) response.headers.Add("Retry-After", "1");
   (void)co_await responder.Send(std::move(response));
 }
 
-asio::awaitable<void> SendNativeError(http::Responder& responder, const Status& status) {
-  (void)co_await responder.Send(JsonResponse(api::HttpStatusOf(status.code()), api::NativeError(status)));
+asio::awaitable<void> SendNativeError(http::Responder& responder, const Status& status, std::string_view guilty) {
+  (void)co_await responder.Send(JsonResponse(api::HttpStatusOf(status.code()), api::NativeError(status, guilty)));
 }
+
+EventStream::EventStream(const http::Request& request, http::Responder& responder, bool resumed)
+    : responder_(responder), with_ids_(request.headers.Get(api::kStreamIdsHeader) == "1"), resumed_(resumed) {}
 
 asio::awaitable<Status> EventStream::Begin() {
   http::Headers headers;
   headers.Add("Content-Type", "text/event-stream; charset=utf-8");
   headers.Add("Cache-Control", "no-cache");
+  if (with_ids_) headers.Add(std::string(api::kStreamIdsHeader), "1");
+  if (resumed_) headers.Add(std::string(api::kResumedHeader), "1");
   co_return co_await responder_.BeginStream(200, std::move(headers));
 }
 
-asio::awaitable<Status> EventStream::Send(const json::value& event) {
-  co_return co_await responder_.Write(http::SseEvent(json::serialize(event)));
+void EventStream::NoteIdentity(int choice, int64_t created, std::string_view id) {
+  if (!with_ids_) return;
+  notes_ += fmt::format(": id {} {} {}\n", choice, created, json::serialize(json::value(id)));
 }
 
-asio::awaitable<Status> EventStream::SendError(const Status& status) {
-  co_return co_await responder_.Write(http::SseEvent(api::OpenAiError(status)));
+void EventStream::NoteIds(int choice, std::span<const int32_t> ids) {
+  if (!with_ids_) return;
+  notes_ += fmt::format(": ids {} ", choice);
+  for (const int32_t id : ids) {
+    notes_ += fmt::format_int(id).c_str();
+    notes_ += ',';
+  }
+  if (!ids.empty()) notes_.pop_back();
+  notes_ += '\n';
+}
+
+void EventStream::NoteEnd(int choice) {
+  if (with_ids_) notes_ += fmt::format(": end {}\n", choice);
+}
+
+void EventStream::NoteLast() {
+  if (with_ids_) notes_ += ": last\n";
+}
+
+asio::awaitable<Status> EventStream::Send(const json::value& event) {
+  std::string bytes = http::SseEvent(json::serialize(event));
+  if (!notes_.empty()) bytes = std::exchange(notes_, {}) + bytes;
+  co_return co_await responder_.Write(bytes);
+}
+
+asio::awaitable<Status> EventStream::SendError(const Status& status, std::string_view guilty) {
+  notes_.clear();
+  co_return co_await responder_.Write(http::SseEvent(api::OpenAiError(status, {}, guilty)));
 }
 
 asio::awaitable<void> EventStream::Done() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,10 @@ namespace asio = boost::asio;
 http::Response JsonResponse(int status, std::string body);
 http::Response TextResponse(int status, std::string body, std::string_view type = "text/plain");
 
-asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param = {});
-asio::awaitable<void> SendNativeError(http::Responder& responder, const Status& status);
+// `guilty`: see api::OpenAiError.
+asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param = {},
+                                      std::string_view guilty = {});
+asio::awaitable<void> SendNativeError(http::Responder& responder, const Status& status, std::string_view guilty = {});
 
 // Calls `callback` when the client goes away, as long as this object lives.
 class DisconnectGuard {
@@ -33,17 +36,28 @@ class DisconnectGuard {
   http::Responder& responder_;
 };
 
-// A text/event-stream answer. Errors after the head become an event, then [DONE].
+// A text/event-stream answer. Errors after the head become an event, then [DONE]. For a router that
+// asked for them (api/resume.h) comments tell which tokens each event stands for.
 class EventStream {
  public:
-  explicit EventStream(http::Responder& responder) : responder_(responder) {}
+  EventStream(const http::Request& request, http::Responder& responder, bool resumed);
   asio::awaitable<Status> Begin();
+
+  // Comments of the next event; nothing when nobody asked.
+  void NoteIdentity(int choice, int64_t created, std::string_view id);  // once a choice is enough
+  void NoteIds(int choice, std::span<const int32_t> ids);
+  void NoteEnd(int choice);
+  void NoteLast();
+
   asio::awaitable<Status> Send(const json::value& event);
-  asio::awaitable<Status> SendError(const Status& status);
+  asio::awaitable<Status> SendError(const Status& status, std::string_view guilty = {});
   asio::awaitable<void> Done();  // [DONE] and the end
 
  private:
   http::Responder& responder_;
+  const bool with_ids_;
+  const bool resumed_;
+  std::string notes_;
 };
 
 // The body as JSON; nullopt when an error was sent. Checks the media type of POSTs.

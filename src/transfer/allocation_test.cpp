@@ -1,9 +1,11 @@
-// Push allocates nothing: it runs on the model's threads, between layers.
+// Push allocates nothing: it runs on the model's threads, between layers. Nor does the worker's
+// side, once its queues have grown: taking, posting, completing, counting, granting credits.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <new>
 
+#include "transfer/engine_core.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/loopback/loopback.h"
 
@@ -64,6 +66,49 @@ TEST(Allocation, PushSealFinishAndReleaseAllocateNothing) {
   const uint64_t later = allocations;
   b->Release(slot);
   EXPECT_EQ(allocations, later);
+}
+
+TEST(Allocation, SteppingAllocatesNothingOnceWarm) {
+  const auto network = LoopbackNetwork::Create();
+  std::vector<std::byte> memory(1 << 16);
+  uint64_t received = 0, sent = 0;
+  EngineCore a(network->Open(4096), {.epoch = 1}, [&](const Event&) { ++sent; });
+  EngineCore b(network->Open(4096), {.epoch = 2}, [&](const Event& e) {
+    received += e.kind == Event::Kind::kReceiveDone;
+  });
+  for (EngineCore* core : {&a, &b}) {
+    ASSERT_TRUE(core->Open().ok());
+    ASSERT_TRUE(core->Register({memory.data(), memory.size()}).ok());
+  }
+  TimePoint now = TimePoint{} + 1h;
+  const PeerId to_b = *a.AddPeer(*ParseBlob(*b.Describe()), now);
+  const PeerId to_a = *b.AddPeer(*ParseBlob(*a.Describe()), now);
+  const auto step = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      now += 100us;
+      a.Step(now);
+      b.Step(now);
+    }
+  };
+  step(20);
+  const std::vector<transfer::Run> runs(64, {0, 0, 256});
+  const auto transfer = [&](Priority priority) {
+    const Slot slot = *b.Expect(to_a, now + 10s);
+    const SendId send = *a.Begin(to_b, slot, {0}, {0}, now + 10s, priority);
+    uint32_t writes = 0;
+    for (int i = 0; i < 10; ++i) writes += *a.Push(send, runs);
+    a.Finish(send);
+    b.Seal(slot, writes);
+    step(30);
+    b.Release(slot);
+    step(2);
+  };
+  for (int i = 0; i < 5; ++i) transfer(Priority::kDecode);
+  const uint64_t before = allocations;
+  for (int i = 0; i < 20; ++i) transfer(static_cast<Priority>(i % 3));
+  EXPECT_EQ(allocations, before);
+  EXPECT_EQ(received, 25u);
+  EXPECT_EQ(sent, 25u);
 }
 
 }  // namespace

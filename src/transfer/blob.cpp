@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "common/bytes.h"
+#include "transfer/checksums.h"
 
 namespace baton::transfer {
 namespace {
@@ -41,8 +42,14 @@ Status ReadBody(ByteReader& reader, PeerBlob& blob) {
   blob.epoch = reader.Get<uint64_t>();
   blob.key_set = reader.Get<uint32_t>();
   blob.key_set_generation = reader.Get<uint8_t>();
+  blob.credits = reader.Get<uint32_t>();
   blob.address = reader.GetString(kMaxAddressBytes);
   blob.mailbox = GetKey(reader);
+  const uint8_t checksums = reader.Get<uint8_t>();
+  if (checksums > 1)
+    return Error(Code::kDataCorrupt, "peer description: {} where 0 or 1 belongs", checksums);
+  blob.wants_checksums = checksums != 0;
+  blob.manifest = GetKey(reader);
   const uint32_t count = reader.Get<uint32_t>();
   if (reader.failed() || count > kMaxRegions)
     return Error(Code::kDataCorrupt, "peer description ends early or names {} regions (most: {})",
@@ -59,6 +66,8 @@ Status CheckValues(const PeerBlob& blob) {
     return Error(Code::kDataCorrupt, "peer description: key set {}, address of {} bytes, family \"{}\"",
                  blob.key_set, blob.address.size(), blob.family);
   if (Status s = CheckRange("mailbox", 0, blob.mailbox.base, kMailboxBytes); !s.ok()) return s;
+  if (blob.wants_checksums)
+    if (Status s = CheckRange("manifest", 0, blob.manifest.base, kManifestBytes); !s.ok()) return s;
   for (size_t i = 0; i < blob.regions.size(); ++i) {
     const RemoteRegion& region = blob.regions[i];
     if (Status s = CheckRange("region", i, region.key.base, region.size_bytes); !s.ok()) return s;
@@ -77,8 +86,11 @@ std::string EncodeBlob(const PeerBlob& blob) {
   writer.Put(blob.epoch);
   writer.Put(blob.key_set);
   writer.Put(blob.key_set_generation);
+  writer.Put(blob.credits);
   writer.PutString(blob.address);
   PutKey(writer, blob.mailbox);
+  writer.Put(static_cast<uint8_t>(blob.wants_checksums));
+  PutKey(writer, blob.manifest);
   writer.Put(static_cast<uint32_t>(blob.regions.size()));
   for (const RemoteRegion& region : blob.regions) {
     PutKey(writer, region.key);

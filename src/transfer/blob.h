@@ -2,7 +2,8 @@
 // Comes from other machines, so parsing trusts nothing (fuzz/transfer_blob_fuzz.cpp).
 //
 // Little endian: u32 magic "BTNX", u16 protocol version, u16 zero, string family, u64 epoch,
-// u32 key set, u8 key set generation, string address, key mailbox, u32 n, n x {key, u64 bytes},
+// u32 key set, u8 key set generation, u32 credits, string address, key mailbox, u8 1 when checksums
+// are wanted, key manifest, u32 n, n x {key, u64 bytes},
 // u64 FNV-1a of all before. A key is u64 base, u64 key; a string is u32 length and bytes.
 #pragma once
 
@@ -13,10 +14,11 @@
 
 #include "common/status.h"
 #include "transfer/fabric.h"
+#include "transfer/mail.h"
 
 namespace baton::transfer {
 
-inline constexpr uint16_t kProtocolVersion = 1;
+inline constexpr uint16_t kProtocolVersion = 2;
 inline constexpr size_t kMaxAddressBytes = 512 << 10;  // NIXL's are long
 inline constexpr size_t kMaxRegions = 4096;
 
@@ -31,16 +33,14 @@ struct PeerBlob {
   uint64_t epoch = 0;  // random per engine: a restarted process is another peer
   uint32_t key_set = 0;
   uint8_t key_set_generation = 0;
+  uint32_t credits = 0;  // arrivals that the peer may cause before it is told of more (credits.h)
   std::string address;
-  MemoryKey mailbox;  // kMailboxBytes; the peer writes its hello into cell `key_set`
+  MemoryKey mailbox;  // kMailboxBytes; the peer writes its mails into cell `key_set`
+  bool wants_checksums = false;  // of every write, in blocks written to `manifest` (checksums.h)
+  MemoryKey manifest;            // only then
   std::vector<RemoteRegion> regions;
   friend bool operator==(const PeerBlob&, const PeerBlob&) = default;
 };
-
-// One cell per key set: the writer's epoch, twice (the second inverted).
-inline constexpr uint32_t kMailboxCells = 1024;
-inline constexpr uint32_t kMailboxCellBytes = 16;
-inline constexpr uint64_t kMailboxBytes = uint64_t{kMailboxCells} * kMailboxCellBytes;
 
 std::string EncodeBlob(const PeerBlob& blob);
 

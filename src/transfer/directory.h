@@ -54,6 +54,7 @@ class Directory {
                    peer->second.size(), remote.value);
     route.local_region = regions_[local.value].fabric_region;
     route.local_bytes = regions_[local.value].size_bytes;
+    route.remote_region_id = remote.value;
     route.remote = peer->second[remote.value].key;
     route.remote_bytes = peer->second[remote.value].size_bytes;
     return Status::Ok();

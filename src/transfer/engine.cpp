@@ -2,6 +2,7 @@
 #include <random>
 
 #include "common/log.h"
+#include "transfer/engine_metrics.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/nixl/nixl.h"
@@ -13,7 +14,7 @@ namespace baton::transfer {
 namespace {
 
 constexpr Duration kControlDeadline = 10s;  // for calls that only ask the worker
-constexpr Duration kSelfTestDeadline = 5s;
+constexpr Duration kSelfTestDeadline = 20s;  // a starved machine is no broken fabric
 
 class EngineImpl final : public Engine {
  public:
@@ -47,7 +48,10 @@ class EngineImpl final : public Engine {
     Result<PeerId> id = NotReached("Connect");
     worker_.Run([&] { id = core_.AddPeer(*std::move(parsed), Now()); }, deadline);
     if (!id) return id;
-    return WaitUntilJoined(*id, deadline);
+    id = WaitUntilJoined(*id, deadline);
+    std::lock_guard lock(metrics_mutex_);
+    if (metrics_) metrics_->AddSeats();
+    return id;
   }
 
   void Disconnect(PeerId peer) override {
@@ -61,6 +65,7 @@ class EngineImpl final : public Engine {
     core_.Seal(slot, writes);
     worker_.Wake();
   }
+  uint32_t Arrived(Slot slot) const override { return core_.Arrived(slot); }
   void Cancel(Slot slot) override {
     core_.Cancel(slot);
     worker_.Wake();
@@ -70,8 +75,8 @@ class EngineImpl final : public Engine {
     worker_.Wake();
   }
   Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
-                       TimePoint deadline) override {
-    return Waking(core_.Begin(peer, remote_slot, local, remote_region, deadline));
+                       TimePoint deadline, Priority priority) override {
+    return Waking(core_.Begin(peer, remote_slot, local, remote_region, deadline, priority));
   }
   Result<uint32_t> Push(SendId send, std::span<const Run> runs) override {
     return Waking(core_.Push(send, runs));
@@ -116,42 +121,13 @@ class EngineImpl final : public Engine {
   mutable Worker worker_;
   EngineCore& core_;
   const FabricReport report_;
+  std::mutex metrics_mutex_;
+  std::unique_ptr<EngineMetrics> metrics_;
 };
 
 void EngineImpl::ExportMetrics(metrics::Registry& registry) {
-  const std::shared_ptr<Stats> stats = core_.stats();
-  const metrics::Labels labels = {{"provider", report_.provider}};
-  const auto add = [&](const char* name, const char* help, Stats::Count Stats::*count) {
-    registry.AddCallback(
-        name, help, [stats, count] { return static_cast<double>(Stats::Get((*stats).*count)); },
-        labels);
-  };
-  add("baton_transfer_slots_held", "Receive slots held", &Stats::slots_held);
-  add("baton_transfer_sends_live", "Sends begun and not ended", &Stats::sends_live);
-  add("baton_transfer_peers", "Peers known", &Stats::peers);
-  add("baton_transfer_writes_in_flight", "Writes posted and not completed",
-      &Stats::writes_in_flight);
-  add("baton_transfer_stray_writes_total", "Arrivals for no open slot", &Stats::stray_writes);
-  add("baton_transfer_bytes_sent_total", "Bytes of posted writes", &Stats::bytes_sent);
-  add("baton_transfer_bytes_received_total", "Bytes of arrivals, where the provider tells",
-      &Stats::bytes_received);
-  add("baton_transfer_writes_sent_total", "Writes posted", &Stats::writes_sent);
-  add("baton_transfer_writes_received_total", "Arrivals counted", &Stats::writes_received);
-  add("baton_transfer_receives_done_total", "Slots completed", &Stats::receives_done);
-  add("baton_transfer_receives_failed_total", "Slots failed", &Stats::receives_failed);
-  add("baton_transfer_sends_done_total", "Sends completed", &Stats::sends_done);
-  add("baton_transfer_sends_failed_total", "Sends failed", &Stats::sends_failed);
-  add("baton_transfer_peers_lost_total", "Peers reported lost", &Stats::peers_lost);
-  add("baton_transfer_write_errors_total", "Writes that failed", &Stats::write_errors);
-  add("baton_transfer_fabric_busy_total", "Posts put off because the fabric was busy",
-      &Stats::fabric_busy);
-  add("baton_transfer_worker_steps_total", "Turns of the transfer worker", &Stats::steps);
-  const double gbps = report_.self_test_gb_per_s;
-  registry.AddCallback("baton_transfer_self_test_gb_per_second",
-                       "Start-up self-test, 10^9 bytes/s", [gbps] { return gbps; }, labels);
-  const double rdma = report_.hardware_rdma ? 1 : 0;
-  registry.AddCallback("baton_transfer_hardware_rdma", "1 when writes are done by RDMA hardware",
-                       [rdma] { return rdma; }, labels);
+  std::lock_guard lock(metrics_mutex_);
+  metrics_ = std::make_unique<EngineMetrics>(registry, core_.stats(), report_);
 }
 
 Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
@@ -224,7 +200,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
           std::min<uint64_t>({options.max_write_bytes, traits.max_write_bytes, 1u << 30}),
       .probe_interval = options.peer_timeout / 6,
       .peer_timeout = options.peer_timeout,
-      .epoch = RandomEpoch()};
+      .epoch = RandomEpoch(),
+      .max_peers = std::min(kMailboxCells, traits.max_invitations),
+      .control_wait = options.control_wait,
+      .least_in_flight = traits.hardware_rdma ? Pacer::kFloor : Pacer::kSoftwareFloor,
+      .checksum = options.checksum};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));
   if (Status s = core->Open(); !s.ok()) return s;
   return std::unique_ptr<Engine>(

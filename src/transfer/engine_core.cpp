@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/log.h"
 #include "transfer/imm.h"
 
 namespace baton::transfer {
@@ -14,16 +15,19 @@ EngineCore::EngineCore(std::unique_ptr<Fabric> fabric, const Config& config,
       slots_(config.max_slots),
       sends_(config.max_sends, config.max_queued_runs, config.max_write_bytes),
       timers_(config.max_slots + config.max_sends),
-      key_sets_(*fabric_),
+      credits_(fabric_->traits().cq_entries, fabric_->traits().max_in_flight, config.max_peers),
+      key_sets_(*fabric_, credits_, config.checksum, config.max_peers),
       ops_(fabric_->traits().max_in_flight + 64),
-      completions_(kPollBatch) {
+      completions_(kPollBatch),
+      outboxes_(config.max_peers),
+      free_outboxes_(config.max_peers) {
   BATON_CHECK(config.max_slots <= kImmSlots, "{} slots do not fit into the immediate",
               config.max_slots);
-  BATON_CHECK(config.epoch != 0);
+  BATON_CHECK(config.epoch != 0 && config.max_peers > 0 && config.max_peers <= kMailboxCells);
   events_.reserve(1024);
   emitting_.reserve(1024);
   touched_sends_.reserve(config.max_sends);
-  hello_ = {config.epoch, ~config.epoch};
+  if (config.checksum) entries_.resize(config.max_slots);
 }
 
 EngineCore::~EngineCore() = default;
@@ -31,9 +35,10 @@ EngineCore::~EngineCore() = default;
 Status EngineCore::Open() {
   if (Status s = key_sets_.Open(); !s.ok()) return s;
   Result<uint32_t> region =
-      fabric_->Register({reinterpret_cast<std::byte*>(hello_.data()), sizeof hello_});
+      fabric_->Register({reinterpret_cast<std::byte*>(outboxes_.data()),
+                         outboxes_.size() * sizeof(Outbox)});
   if (!region) return region.status();
-  hello_region_ = *region;
+  outbox_region_ = *region;
   return Status::Ok();
 }
 
@@ -43,8 +48,16 @@ Result<RegionId> EngineCore::Register(MemorySpan memory) {
   if (directory_.Regions().size() >= kMaxRegions)
     return Error(Code::kResourceExhausted, "{} regions are registered, which is the most",
                  kMaxRegions);
+  if (config_.checksum && memory.device != DeviceKind::kHost)
+    return Error(Code::kUnsupported, "checksums of device memory are not possible: --kv-checksum "
+                                     "works on host memory only");
+  const TimePoint start = Now();
   Result<uint32_t> region = fabric_->Register(memory);
   if (!region) return region.status();
+  if (memories_.size() <= *region) memories_.resize(*region + 1);
+  memories_[*region] = memory;
+  Stats::Add(stats_->registrations);
+  Stats::Add(stats_->registration_us, static_cast<uint64_t>(Seconds(Now() - start) * 1e6));
   return directory_.AddRegion({*region, memory.size_bytes});
 }
 
@@ -87,7 +100,10 @@ EngineCore::StepResult EngineCore::Step(TimePoint now) {
   const size_t count = fabric_->Poll(now, completions_);
   TakeRequests();
   ApplyCompletions(count, now);
-  timers_.Advance(now, [this](uint32_t id) { OnTimer(id); });
+  // The revoked keys and the hellos of earlier steps are older than this poll.
+  if (count < completions_.size()) credits_.OnQueueEmpty();
+  if (!credits_.unlimited()) Stats::Set(stats_->credits_held, credits_.held());
+  timers_.Advance(now, [this, now](uint32_t id) { OnTimer(id, now); });
   PostAll(now);
   if (now >= next_tending_) TendPeers(now);
   StepResult result;
@@ -136,25 +152,28 @@ void EngineCore::ApplyCompletions(size_t count, TimePoint now) {
 void EngineCore::OnArrival(const Completion& completion, TimePoint now) {
   const Imm imm = UnpackImm(completion.imm);
   if (imm.kind == ImmKind::kHello) return OnHello(imm, now);
+  if (imm.kind == ImmKind::kCredit) return OnCredit(imm, now);
+  if (imm.kind == ImmKind::kManifest) return OnBlock(imm, now);
   SlotTable::Entry* entry = imm.slot < slots_.size() ? &slots_[imm.slot] : nullptr;
   const bool applies = imm.kind == ImmKind::kData && entry &&
                        entry->state == SlotTable::State::kOpen &&
                        entry->generation == imm.generation;
-  if (!applies) return Stats::Add(stats_->stray_writes);
+  ConsumeCredit(entry, imm);
+  if (!applies) {
+    recorder_.Note(FlightRecorder::What::kStray, 0, imm.slot, completion.imm, now);
+    return Stats::Add(stats_->stray_writes);
+  }
   Stats::Add(stats_->writes_received);
   Stats::Add(stats_->bytes_received, completion.bytes);
-  if (entry->arrived++ == 0) entry->first_at = now;
+  if (entry->arrived == 0) entry->first_at = now;
+  slots_.NoteArrival(*entry);
+  Stats::Seat& seat = stats_->seats[entry->owner->seat];
+  Stats::Bump(seat.writes_received);
+  Stats::Bump(seat.bytes_received, completion.bytes);
   entry->bytes += completion.bytes;
   entry->last_at = now;
   entry->owner->heard_at = now;
   CheckSlot(imm.slot);
-}
-
-void EngineCore::OnHello(Imm imm, TimePoint now) {
-  const uint64_t epoch = key_sets_.Claim(imm.slot, imm.generation);
-  if (epoch == 0) return Stats::Add(stats_->stray_writes);
-  for (auto& peer : peers_)
-    if (peer->blob.epoch == epoch) peer->heard_at = now;
 }
 
 void EngineCore::OnSlotRequests(uint32_t index, SlotTable::Requests requests) {
@@ -163,6 +182,7 @@ void EngineCore::OnSlotRequests(uint32_t index, SlotTable::Requests requests) {
   if (requests.seal && entry.state == SlotTable::State::kOpen && !entry.sealed) {
     entry.sealed = true;
     entry.expected = requests.writes;
+    recorder_.Note(FlightRecorder::What::kSlotSealed, entry.peer.value, index, entry.expected, last_step_);
     CheckSlot(index);
   }
   // Releasing an open slot gives up on it first, so that it too ends in one event.
@@ -183,7 +203,14 @@ void EngineCore::OpenSlot(uint32_t index) {
   }
   if (!peer || peer->phase != Peer::Phase::kReady)
     return EndSlot(index, Error(Code::kUnavailable, "the peer was lost"));
+  recorder_.Note(FlightRecorder::What::kSlotOpened, entry.peer.value, index, entry.generation, last_step_);
   timers_.Arm(index, entry.deadline);
+}
+
+void EngineCore::ConsumeCredit(const SlotTable::Entry* entry, Imm imm) {
+  if (credits_.unlimited() || !entry || entry->generation != imm.generation) return;
+  const Peer* peer = entry->owner ? entry->owner : FindPeer(entry->peer);
+  if (peer && peer->inbound < kMailboxCells) credits_.Consume(peer->inbound);
 }
 
 void EngineCore::CheckSlot(uint32_t index) {
@@ -192,6 +219,10 @@ void EngineCore::CheckSlot(uint32_t index) {
   if (entry.arrived > entry.expected)
     return EndSlot(index, Error(Code::kDataCorrupt, "{} writes arrived where the peer sealed {}",
                                 entry.arrived, entry.expected));
+  if (config_.checksum) {
+    if (entries_[index].size() < entry.expected) return;
+    return EndSlot(index, Verify(index));
+  }
   EndSlot(index, Status::Ok());
 }
 
@@ -202,7 +233,12 @@ void EngineCore::EndSlot(uint32_t index, Status status) {
   --open_slots_;
   if (entry.owner) --entry.owner->open_slots;
   entry.owner = nullptr;
+  if (config_.checksum) entries_[index].clear();
   Stats::Add(status.ok() ? stats_->receives_done : stats_->receives_failed);
+  entry.failed = !status.ok();
+  if (entry.failed) Stats::Add(stats_->slots_quarantined);
+  recorder_.Note(entry.failed ? FlightRecorder::What::kSlotFailed : FlightRecorder::What::kSlotDone,
+                 entry.peer.value, index, entry.arrived, last_step_);
   Emit({.kind = status.ok() ? Event::Kind::kReceiveDone : Event::Kind::kReceiveFailed,
         .slot = slots_.Name(index),
         .peer = entry.peer,
@@ -214,11 +250,21 @@ void EngineCore::EndSlot(uint32_t index, Status status) {
 }
 
 void EngineCore::FreeSlot(uint32_t index) {
+  const SlotTable::Entry& entry = slots_[index];
+  if (entry.failed) Stats::Sub(stats_->slots_quarantined);
+  recorder_.Note(FlightRecorder::What::kSlotFreed, entry.peer.value, index, entry.generation, last_step_);
   slots_.Free(index);
   Stats::Sub(stats_->slots_held);
 }
 
-void EngineCore::OnTimer(uint32_t id) {
+void EngineCore::OnTimer(uint32_t id, TimePoint now) {
+  const bool slot = id < slots_.size();
+  recorder_.Note(FlightRecorder::What::kDeadline,
+                 slot ? slots_[id].peer.value : sends_[id - slots_.size()].route.peer.value, id,
+                 slot ? slots_[id].arrived : sends_[id - slots_.size()].writes, now);
+  Stats::Add(stats_->deadlines);
+  if (spdlog::should_log(spdlog::level::warn) && recorder_.MayDump(now))
+    log::warn("transfer: a deadline fired; what happened before:\n{}", recorder_.Dump(64, now));
   if (id < slots_.size())
     return EndSlot(id, Error(Code::kDeadlineExceeded,
                              "the transfer was not complete by its deadline: {} of {} writes came",

@@ -9,6 +9,9 @@
 // - an arrival counts only for the slot, generation and open state that it names, else it is stray;
 // - a send ends only when none of its writes can still read the source memory;
 // - ... and says `drained` only when none can still land;
+// - a peer never has more arrivals outstanding here than its credits, which together fit the
+//   fabric's completion queue (credits.h);
+// - data in flight never holds up a control write for longer than Config::control_wait (pacing.h);
 // - a peer is fenced only when its keys are revoked and it is removed from the fabric.
 #pragma once
 
@@ -17,8 +20,11 @@
 #include <memory>
 #include <vector>
 
+#include "transfer/checksums.h"
+#include "transfer/credits.h"
 #include "transfer/directory.h"
 #include "transfer/fabric.h"
+#include "transfer/flight_recorder.h"
 #include "transfer/imm.h"
 #include "transfer/key_sets.h"
 #include "transfer/peer.h"
@@ -38,6 +44,10 @@ class EngineCore {
     Duration probe_interval = 250ms;  // silence after which a peer that we need is asked for life
     Duration peer_timeout = 1500ms;   // silence after which it is lost
     uint64_t epoch = 0;               // not 0; random per process start
+    Duration control_wait = 1ms;      // see Options
+    uint64_t least_in_flight = Pacer::kFloor;  // bytes of data that a peer may always have in flight
+    bool checksum = false;
+    uint32_t max_peers = kMailboxCells;  // descriptions in use at a time; at most kMailboxCells
   };
   enum class PeerState : uint8_t { kJoining, kReady, kLost };
   struct StepResult {
@@ -55,10 +65,11 @@ class EngineCore {
   // Any thread: see transfer.h.
   Result<Slot> Expect(PeerId from, TimePoint deadline);
   void Seal(Slot slot, uint32_t writes) { slots_.Seal(slot, writes); }
+  uint32_t Arrived(Slot slot) const { return slots_.Arrived(slot); }
   void Cancel(Slot slot) { slots_.Cancel(slot); }
   void Release(Slot slot) { slots_.Release(slot); }
   Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
-                       TimePoint deadline);
+                       TimePoint deadline, Priority priority = Priority::kDecode);
   Result<uint32_t> Push(SendId send, std::span<const Run> runs) { return sends_.Push(send, runs); }
   void Finish(SendId send) { sends_.Finish(send); }
   void CancelSend(SendId send) { sends_.Cancel(send); }
@@ -81,22 +92,27 @@ class EngineCore {
   // Fails everything outstanding and emits the events. No Step after it.
   void Shutdown(TimePoint now);
   Fabric& fabric() { return *fabric_; }
+  const FlightRecorder& recorder() const { return recorder_; }
 
  private:
   static constexpr size_t kPollBatch = 256;
   static constexpr uint32_t kBurst = 16;  // writes of one send before the next one's turn
+  static constexpr uint32_t kAgeing = 15;  // decode's bursts before one of background's
+  static constexpr uint32_t kControlRoom = 4;  // places in flight that data leaves free
+  static constexpr uint32_t kMostUnanswered = 4;  // hellos without an answer, then no more
+  static constexpr Duration kHelloRetry = 10ms;
 
   // engine_core.cpp: the loop, receiving
   void TakeRequests();
   void ApplyCompletions(size_t count, TimePoint now);
   void OnArrival(const Completion& completion, TimePoint now);
-  void OnHello(Imm imm, TimePoint now);
   void OnSlotRequests(uint32_t index, SlotTable::Requests requests);
+  void ConsumeCredit(const SlotTable::Entry* entry, Imm imm);
   void OpenSlot(uint32_t index);
   void CheckSlot(uint32_t index);
   void EndSlot(uint32_t index, Status status);
   void FreeSlot(uint32_t index);
-  void OnTimer(uint32_t id);
+  void OnTimer(uint32_t id, TimePoint now);
   void Emit(Event event) { events_.push_back(std::move(event)); }
   void EmitEvents();
   bool Outstanding() const;
@@ -107,7 +123,12 @@ class EngineCore {
   void PostAll(TimePoint now);
   void PostPeer(Peer& peer, TimePoint now);
   PostResult PostOne(Peer& peer, uint32_t index, TimePoint now);
-  bool MayPost(const Peer& peer) const;
+  bool MayPost(const Peer& peer, bool control) const;
+  bool CanPost(Peer& peer, const SendTable::Entry& entry, TimePoint now);
+  static uint32_t PickClass(const Peer& peer);
+  uint64_t NextBytes(const SendTable::Entry& entry);
+  void Stall(Peer& peer, TimePoint now);
+  Stats::Flow& FlowOf(const Peer& peer, Priority priority);
   void List(uint32_t index);
   void Unlist(uint32_t index);
   void FailSend(uint32_t index, Status status);
@@ -118,13 +139,35 @@ class EngineCore {
 
   // engine_peers.cpp: joining, liveness, loss, fences
   Peer* FindPeer(PeerId id) const;
-  void SayHello(Peer& peer, TimePoint now);
+  uint32_t TakeSeat();
+  bool AskForLife(const Peer& peer, TimePoint now) const;
   void OnHelloDone(Peer& peer, const Completion& completion, TimePoint now);
   void OnPeerGone(const Completion& completion, TimePoint now);
   void LosePeer(Peer& peer, Status why, TimePoint now);
   void TendPeers(TimePoint now);
   void TendPeer(Peer& peer, TimePoint now);
   void FinishRemoval(Peer& peer);
+
+  // engine_mail.cpp: hellos and credits, both directions
+  PostResult PostMail(Peer& peer, WriteOp* op, uint64_t source, uint32_t offset, ImmKind kind,
+                      TimePoint now, Status& why);
+  void SayHello(Peer& peer, TimePoint now);
+  void OnHello(Imm imm, TimePoint now);
+  void TopUp(Peer& peer, TimePoint now);
+  void OnCreditSent(Peer& peer, bool failed);
+  void OnCredit(Imm imm, TimePoint now);
+
+  // engine_checksum.cpp
+  Status PrepareChecksums();
+  bool HasBlock(const Peer& peer) const;
+  void NoteWrite(Peer& peer, const SendTable::Entry& entry, const WriteRequest& request,
+                 uint64_t remote_offset);
+  void CloseBlock(Peer& peer);
+  void PostBlocks(Peer& peer, TimePoint now);
+  void OnBlockSent(Peer& peer, uint32_t block, bool failed);
+  void OnBlock(Imm imm, TimePoint now);
+  void TakeEntry(const ManifestEntry& entry, uint64_t epoch);
+  Status Verify(uint32_t slot) const;
 
   std::unique_ptr<Fabric> fabric_;
   const Config config_;
@@ -134,7 +177,9 @@ class EngineCore {
   SlotTable slots_;
   SendTable sends_;
   TimerWheel timers_;  // ids: slots, then sends
+  CreditBook credits_;
   KeySets key_sets_;
+  FlightRecorder recorder_;
   OpPool ops_;
   std::vector<std::unique_ptr<Peer>> peers_;
   uint32_t next_peer_ = 1;
@@ -144,8 +189,12 @@ class EngineCore {
   std::vector<uint32_t> touched_sends_;
   std::vector<Completion> completions_;
   std::vector<Event> events_, emitting_;
-  std::array<uint64_t, 2> hello_{};  // source of every hello: epoch and its complement
-  uint32_t hello_region_ = 0;
+  std::vector<Outbox> outboxes_;            // by Peer::outbox
+  std::vector<BlockOutbox> block_outboxes_;  // likewise; made when a peer wants checksums
+  uint32_t outbox_region_ = 0, block_region_ = 0;
+  IndexPool free_outboxes_;
+  std::vector<MemorySpan> memories_;         // by fabric region
+  std::vector<std::vector<ManifestEntry>> entries_;  // by slot, in checksum mode
   TimePoint last_step_{};
   TimePoint next_tending_{};
 };

@@ -8,8 +8,8 @@ namespace baton::transfer {
 namespace {
 
 constexpr Duration kTendInterval = 1ms;
-constexpr Duration kHelloRetry = 10ms;
 constexpr uint32_t kMostHelloFailures = 3;
+constexpr Duration kStallPatience = 5ms;  // without credits and without anything in flight
 
 }  // namespace
 
@@ -36,18 +36,41 @@ Result<PeerId> EngineCore::AddPeer(PeerBlob blob, TimePoint now) {
     if (peer->phase == Peer::Phase::kDraining)
       return Error(Code::kUnavailable, "the peer was lost and is still being removed: try again");
   }
+  if (blob.wants_checksums)
+    if (Status s = PrepareChecksums(); !s.ok()) return s;
+  const std::optional<uint32_t> outbox = free_outboxes_.Take();
+  if (!outbox)
+    return Error(Code::kResourceExhausted, "{} peers are connected, which is the most", config_.max_peers);
   Result<uint64_t> address = fabric_->Insert(blob.address);
-  if (!address) return address.status();
-  auto peer = std::make_unique<Peer>();
+  if (!address) {
+    free_outboxes_.Put(*outbox);
+    return address.status();
+  }
+  auto peer = std::make_unique<Peer>(Pacer(config_.control_wait, config_.least_in_flight));
+  peer->outbox = *outbox;
+  peer->seat = TakeSeat();
+  peer->granted = blob.credits == CreditBook::kUnlimited ? ~uint64_t{0} : blob.credits;
+  peer->inbound = key_sets_.ClaimedBy(blob.epoch);
   peer->id = {next_peer_++};
   peer->blob = std::move(blob);
   peer->address = *address;
   peer->heard_at = peer->next_hello = now;
   peer->why = Error(Code::kUnavailable, "the peer does not answer");
+  recorder_.Note(FlightRecorder::What::kPeerAdded, peer->id.value, peer->blob.key_set, peer->blob.key_set, now);
   peers_.push_back(std::move(peer));
   Stats::Add(stats_->peers);
   next_tending_ = now;
   return peers_.back()->id;
+}
+
+uint32_t EngineCore::TakeSeat() {
+  for (uint32_t i = 0; i < Stats::kSeats; ++i) {
+    Stats::Seat& seat = stats_->seats[i];
+    if (seat.taken) continue;
+    seat.taken = seat.used = true;
+    return i;
+  }
+  return Stats::kSeats - 1;  // shared by all that come too many
 }
 
 EngineCore::PeerState EngineCore::GetPeerState(PeerId id, Status& why) const {
@@ -74,44 +97,15 @@ void EngineCore::RemovePeer(PeerId id, TimePoint now, bool silent) {
   next_tending_ = now;
 }
 
-void EngineCore::SayHello(Peer& peer, TimePoint now) {
-  WriteOp* op = TakeOp(peer, WriteOp::kHello, sizeof hello_, now);
-  const WriteRequest request{
-      .peer = peer.address,
-      .local_region = hello_region_,
-      .bytes = sizeof hello_,
-      .remote_address =
-          peer.blob.mailbox.base + uint64_t{peer.blob.key_set} * kMailboxCellBytes,
-      .remote_key = peer.blob.mailbox.key,
-      .imm = PackImm({.slot = peer.blob.key_set,
-                      .generation = peer.blob.key_set_generation,
-                      .kind = ImmKind::kHello}),
-      .context = &op->context};
-  Status why;
-  const PostResult result = fabric_->Write(request, now, why);
-  if (result == PostResult::kPosted) {
-    peer.hello_in_flight = true;
-    peer.blocked = false;
-    Stats::Add(stats_->hellos_sent);
-    return;
-  }
-  ReturnOp(op);
-  if (result == PostResult::kAgain) {
-    peer.blocked = peer.in_flight == 0;
-    return;
-  }
-  peer.next_hello = now + kHelloRetry;
-  peer.why = why;
-  if (peer.phase == Peer::Phase::kReady) LosePeer(peer, why, now);
-}
-
 void EngineCore::OnHelloDone(Peer& peer, const Completion& completion, TimePoint now) {
   peer.hello_in_flight = false;
   if (completion.kind == Completion::Kind::kDone) {
     if (peer.phase != Peer::Phase::kJoining) return;
     peer.phase = Peer::Phase::kReady;
     peer.why = Status::Ok();
+    peer.answer_due = peer.inbound < kMailboxCells;
     directory_.AddPeer(peer.id, peer.blob.regions);
+    recorder_.Note(FlightRecorder::What::kPeerReady, peer.id.value, peer.blob.key_set, peer.granted, now);
     return;
   }
   // While joining nothing is lost yet: the peer may still be starting, or (efa-direct) must insert
@@ -132,6 +126,7 @@ void EngineCore::OnPeerGone(const Completion& completion, TimePoint now) {
 void EngineCore::LosePeer(Peer& peer, Status why, TimePoint now) {
   if (peer.phase == Peer::Phase::kDraining || peer.phase == Peer::Phase::kGone) return;
   const bool was_ready = peer.phase == Peer::Phase::kReady;
+  recorder_.Note(FlightRecorder::What::kPeerLost, peer.id.value, peer.blob.key_set, peer.in_flight, now);
   peer.phase = Peer::Phase::kDraining;
   peer.why = why;
   peer.blocked = false;
@@ -156,6 +151,7 @@ void EngineCore::LosePeer(Peer& peer, Status why, TimePoint now) {
 void EngineCore::FinishRemoval(Peer& peer) {
   if (peer.phase == Peer::Phase::kGone) return;
   peer.phase = Peer::Phase::kGone;
+  recorder_.Note(FlightRecorder::What::kPeerGone, peer.id.value, peer.blob.key_set, peer.in_flight, last_step_);
   fabric_->Remove(peer.address);
   // What has not completed by now never counts: its contexts return when the fabric gives them up.
   for (WriteOp* op = peer.ops; op;) {
@@ -165,8 +161,10 @@ void EngineCore::FinishRemoval(Peer& peer) {
   }
   peer.ops = nullptr;
   in_flight_ -= peer.in_flight;
-  Stats::Sub(stats_->writes_in_flight, peer.in_flight);
+  Stats::Set(stats_->writes_in_flight, in_flight_);
   peer.in_flight = 0;
+  peer.pacer.Forget();
+  peer.blocks_due = 0;
   for (uint32_t i = 0; i < sends_.size() && peer.live_sends; ++i) {
     if (sends_[i].owner != &peer) continue;
     sends_[i].drained = sends_[i].in_flight == 0;
@@ -177,12 +175,25 @@ void EngineCore::FinishRemoval(Peer& peer) {
     Emit({.kind = Event::Kind::kFenced, .peer = peer.id, .status = peer.why});
 }
 
+bool EngineCore::AskForLife(const Peer& peer, TimePoint now) const {
+  const bool needed = peer.open_slots || peer.live_sends || peer.stalled;
+  if (!needed || peer.in_flight || peer.unanswered >= kMostUnanswered) return false;
+  // All that we posted has ended, so the hello tells the peer that it may count it as consumed.
+  if (peer.stalled) return now - std::max(peer.stalled_at, peer.heard_at) >= kStallPatience;
+  if (peer.HasToPost()) return false;
+  return peer.blocked || now - peer.heard_at >= config_.probe_interval;
+}
+
 void EngineCore::TendPeers(TimePoint now) {
   next_tending_ = now + kTendInterval;
   for (size_t i = 0; i < peers_.size(); ++i) TendPeer(*peers_[i], now);
   std::erase_if(peers_, [this](const auto& peer) {
     const bool forget = peer->phase == Peer::Phase::kGone && peer->disconnecting;
-    if (forget) Stats::Sub(stats_->peers);
+    if (forget) {
+      Stats::Sub(stats_->peers);
+      stats_->seats[peer->seat].taken = false;
+      free_outboxes_.Put(peer->outbox);
+    }
     return forget;
   });
 }
@@ -193,17 +204,20 @@ void EngineCore::TendPeer(Peer& peer, TimePoint now) {
       if (!peer.hello_in_flight && now >= peer.next_hello) SayHello(peer, now);
       return;
     case Peer::Phase::kReady: {
-      const bool to_post = peer.first_listed != SendTable::kNone;
+      const bool to_post = peer.HasToPost();
       const bool needed = peer.open_slots || peer.live_sends;
+      if (!to_post) peer.stalled = false;
       if (!to_post && !needed) peer.blocked = false;
-      if ((peer.in_flight || peer.blocked) && now - peer.heard_at > config_.peer_timeout)
+      // A network card may answer for an engine that does not: then its credits stay away.
+      const bool mute = needed && peer.answers && peer.unanswered &&
+                        now - peer.unanswered_since > config_.peer_timeout;
+      const bool waiting = peer.in_flight || peer.blocked || peer.stalled;
+      if (mute || (waiting && now - peer.heard_at > config_.peer_timeout))
         return LosePeer(peer,
                         Error(Code::kUnavailable, "the peer gave no sign of life for {:.1f} s",
-                              Seconds(now - peer.heard_at)),
+                              Seconds(now - (mute ? peer.unanswered_since : peer.heard_at))),
                         now);
-      if (needed && peer.in_flight == 0 && !to_post &&
-          (peer.blocked || now - peer.heard_at >= config_.probe_interval))
-        SayHello(peer, now);
+      if (AskForLife(peer, now)) SayHello(peer, now);
       return;
     }
     case Peer::Phase::kDraining:

@@ -1,14 +1,17 @@
 // EngineCore's sending half: from pushed runs to posted writes to terminal events.
+#include <algorithm>
+#include <bit>
+
 #include "transfer/engine_core.h"
 #include "transfer/imm.h"
 
 namespace baton::transfer {
 
 Result<SendId> EngineCore::Begin(PeerId peer, Slot remote_slot, RegionId local,
-                                 RegionId remote_region, TimePoint deadline) {
+                                 RegionId remote_region, TimePoint deadline, Priority priority) {
   if (remote_slot.index >= kImmSlots)
     return Error(Code::kOutOfRange, "slot {} is not below 2^20", remote_slot.index);
-  SendTable::Route route{.peer = peer, .slot = remote_slot, .deadline = deadline};
+  SendTable::Route route{.peer = peer, .slot = remote_slot, .priority = priority, .deadline = deadline};
   if (Status s = directory_.FillRoute(local, remote_region, route); !s.ok()) return s;
   Result<SendId> send = sends_.Begin(route);
   if (send.ok()) Stats::Add(stats_->sends_live);
@@ -19,6 +22,8 @@ void EngineCore::OnSendRequests(uint32_t index, SendTable::Requests requests) {
   SendTable::Entry& entry = sends_[index];
   if (requests.open) {
     entry.state = SendTable::State::kOpen;
+    entry.opened_at = last_step_;
+    recorder_.Note(FlightRecorder::What::kSendOpened, entry.route.peer.value, index, entry.route.slot.index, last_step_);
     ++live_sends_;
     entry.owner = FindPeer(entry.route.peer);
     if (entry.owner) ++entry.owner->live_sends;
@@ -29,37 +34,80 @@ void EngineCore::OnSendRequests(uint32_t index, SendTable::Requests requests) {
   if (requests.cancel) FailSend(index, Error(Code::kCancelled, "the sender cancelled"));
   // The cancel may have ended and freed the entry: then the finish is nobody's.
   if (entry.state != SendTable::State::kOpen) return;
-  if (requests.finish) entry.finishing = true;
+  if (requests.finish) {
+    entry.finishing = true;
+    recorder_.Note(FlightRecorder::What::kSendFinishing, entry.route.peer.value, index, entry.writes, last_step_);
+  }
   touched_sends_.push_back(index);
 }
 
 void EngineCore::List(uint32_t index) {
   SendTable::Entry& entry = sends_[index];
   if (entry.listed || !entry.owner) return;
-  Peer& peer = *entry.owner;
+  Peer::Line& line = entry.owner->lines[static_cast<size_t>(entry.route.priority)];
   entry.listed = true;
   entry.next_listed = SendTable::kNone;
-  entry.previous_listed = peer.last_listed;
-  if (peer.last_listed == SendTable::kNone)
-    peer.first_listed = index;
-  else
-    sends_[peer.last_listed].next_listed = index;
-  peer.last_listed = index;
+  entry.previous_listed = line.last;
+  (line.last == SendTable::kNone ? line.first : sends_[line.last].next_listed) = index;
+  line.last = index;
 }
 
 void EngineCore::Unlist(uint32_t index) {
   SendTable::Entry& entry = sends_[index];
   if (!entry.listed) return;
   entry.listed = false;
-  Peer& peer = *entry.owner;
+  Peer::Line& line = entry.owner->lines[static_cast<size_t>(entry.route.priority)];
   const uint32_t next = entry.next_listed, previous = entry.previous_listed;
-  (previous == SendTable::kNone ? peer.first_listed : sends_[previous].next_listed) = next;
-  (next == SendTable::kNone ? peer.last_listed : sends_[next].previous_listed) = previous;
+  (previous == SendTable::kNone ? line.first : sends_[previous].next_listed) = next;
+  (next == SendTable::kNone ? line.last : sends_[next].previous_listed) = previous;
 }
 
-bool EngineCore::MayPost(const Peer& peer) const {
+Stats::Flow& EngineCore::FlowOf(const Peer& peer, Priority priority) {
+  return stats_->seats[peer.seat].flows[static_cast<size_t>(priority)];
+}
+
+bool EngineCore::MayPost(const Peer& peer, bool control) const {
   const FabricTraits& traits = fabric_->traits();
-  return peer.in_flight < traits.max_in_flight_peer && in_flight_ < traits.max_in_flight;
+  const uint32_t room = control ? 0 : std::min(kControlRoom, traits.max_in_flight_peer / 4);
+  return peer.in_flight + room < traits.max_in_flight_peer &&
+         in_flight_ + room < traits.max_in_flight;
+}
+
+uint64_t EngineCore::NextBytes(const SendTable::Entry& entry) {
+  return std::min(sends_.FrontRun(entry).run.bytes, config_.max_write_bytes);
+}
+
+bool EngineCore::CanPost(Peer& peer, const SendTable::Entry& entry, TimePoint now) {
+  const bool control = entry.route.priority == Priority::kControl;
+  if (!MayPost(peer, control)) return false;
+  if (!control && !peer.pacer.MayPost(NextBytes(entry))) return false;
+  // The blocks that list the writes take credits as well.
+  const uint64_t blocks =
+      peer.blob.wants_checksums ? 1 + static_cast<uint64_t>(std::popcount(peer.blocks_due)) : 0;
+  if (peer.posted + blocks < peer.granted && HasBlock(peer)) return true;
+  Stall(peer, now);
+  return false;
+}
+
+void EngineCore::Stall(Peer& peer, TimePoint now) {
+  if (peer.stalled) return;
+  peer.stalled = true;
+  peer.stalled_at = now;
+  // Waiting for an answer begins here, unless we wait for one already.
+  if (peer.in_flight == 0) peer.heard_at = std::max(peer.heard_at, now);
+  Stats::Bump(stats_->seats[peer.seat].credit_stalls);
+  recorder_.Note(FlightRecorder::What::kOutOfCredit, peer.id.value, peer.blob.key_set, peer.posted, now);
+}
+
+uint32_t EngineCore::PickClass(const Peer& peer) {
+  constexpr auto kControl = static_cast<uint32_t>(Priority::kControl);
+  constexpr auto kDecode = static_cast<uint32_t>(Priority::kDecode);
+  constexpr auto kBackground = static_cast<uint32_t>(Priority::kBackground);
+  if (peer.lines[kControl].first != Peer::kNone) return kControl;
+  const bool background = peer.lines[kBackground].first != Peer::kNone;
+  if (peer.lines[kDecode].first != Peer::kNone)
+    return background && peer.bursts_since_background >= kAgeing ? kBackground : kDecode;
+  return background ? kBackground : Peer::kNone;
 }
 
 void EngineCore::PostAll(TimePoint now) {
@@ -67,36 +115,46 @@ void EngineCore::PostAll(TimePoint now) {
   const size_t count = peers_.size();
   for (size_t i = 0; i < count; ++i) {
     Peer& peer = *peers_[(first_to_post_ + i) % count];
-    if (peer.phase == Peer::Phase::kReady && peer.first_listed != SendTable::kNone)
-      PostPeer(peer, now);
+    if (peer.phase != Peer::Phase::kReady) continue;
+    TopUp(peer, now);
+    if (peer.HasRuns()) PostPeer(peer, now);
+    if (peer.filling) CloseBlock(peer);
+    if (peer.blocks_due) PostBlocks(peer, now);
   }
   if (count) first_to_post_ = (first_to_post_ + 1) % count;
 }
 
 void EngineCore::PostPeer(Peer& peer, TimePoint now) {
-  while (peer.first_listed != SendTable::kNone && MayPost(peer)) {
-    const uint32_t index = peer.first_listed;
+  for (uint32_t chosen; (chosen = PickClass(peer)) != Peer::kNone;) {
+    const uint32_t index = peer.lines[chosen].first;
     SendTable::Entry& entry = sends_[index];
+    if (!CanPost(peer, entry, now)) return;
     Unlist(index);
     PostResult result = PostResult::kPosted;
-    for (uint32_t i = 0; i < kBurst && entry.first_run != SendTable::kNone && MayPost(peer); ++i) {
+    for (uint32_t i = 0; i < kBurst && entry.first_run != SendTable::kNone; ++i) {
+      if (i && !CanPost(peer, entry, now)) break;
       result = PostOne(peer, index, now);
       if (result != PostResult::kPosted) break;
     }
     // To the end of the line with what is left; a send that failed has nothing left.
     if (entry.first_run != SendTable::kNone) List(index);
+    if (chosen == static_cast<uint32_t>(Priority::kBackground)) peer.bursts_since_background = 0;
+    if (chosen == static_cast<uint32_t>(Priority::kDecode)) ++peer.bursts_since_background;
     if (result == PostResult::kAgain) {
       Stats::Add(stats_->fabric_busy);
+      recorder_.Note(FlightRecorder::What::kFabricBusy, peer.id.value, index, peer.in_flight, now);
       peer.blocked = peer.in_flight == 0;
       return;
     }
+    // Only now may a failed peer have lost its lines.
+    if (peer.phase != Peer::Phase::kReady) return;
   }
 }
 
 PostResult EngineCore::PostOne(Peer& peer, uint32_t index, TimePoint now) {
   SendTable::Entry& entry = sends_[index];
   SendTable::RunNode& node = sends_.FrontRun(entry);
-  const uint32_t bytes = static_cast<uint32_t>(std::min(node.run.bytes, config_.max_write_bytes));
+  const auto bytes = static_cast<uint32_t>(NextBytes(entry));
   WriteOp* op = TakeOp(peer, index, bytes, now);
   const WriteRequest request{.peer = peer.address,
                              .local_region = entry.route.local_region,
@@ -118,16 +176,28 @@ PostResult EngineCore::PostOne(Peer& peer, uint32_t index, TimePoint now) {
     }
     return result;
   }
-  peer.blocked = false;
-  if (entry.writes++ == 0) entry.first_at = now;
+  peer.blocked = peer.stalled = false;
+  ++peer.posted;
+  if (peer.blob.wants_checksums) NoteWrite(peer, entry, request, node.run.remote_offset);
+  Stats::Flow& flow = FlowOf(peer, entry.route.priority);
+  if (entry.writes++ == 0) {
+    entry.first_at = now;
+    flow.first_wait.Note(now - entry.opened_at);
+  }
+  if (entry.route.priority != Priority::kControl) peer.pacer.OnPosted(bytes, now);
+  Stats::Bump(flow.writes);
+  Stats::Bump(flow.bytes, bytes);
   ++entry.in_flight;
   entry.bytes += bytes;
-  Stats::Add(stats_->writes_sent);
-  Stats::Add(stats_->bytes_sent, bytes);
+  Stats::Bump(stats_->writes_sent);
+  Stats::Bump(stats_->bytes_sent, bytes);
   node.run.local_offset += bytes;
   node.run.remote_offset += bytes;
   node.run.bytes -= bytes;
-  if (node.run.bytes == 0) sends_.PopRun(entry);
+  if (node.run.bytes == 0) {
+    sends_.PopRun(entry);
+    Stats::Bump(flow.runs);
+  }
   return result;
 }
 
@@ -136,13 +206,14 @@ WriteOp* EngineCore::TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint
   op->peer = &peer;
   op->send = send;
   op->bytes = bytes;
+  op->posted_at = now;
   op->next = peer.ops;
   if (peer.ops) peer.ops->previous = op;
   peer.ops = op;
   // The wait for an answer begins with the first write, not with the silence before it.
   if (peer.in_flight++ == 0 && !peer.blocked) peer.heard_at = now;
   ++in_flight_;
-  Stats::Add(stats_->writes_in_flight);
+  Stats::Set(stats_->writes_in_flight, in_flight_);
   return op;
 }
 
@@ -155,7 +226,7 @@ void EngineCore::ReturnOp(WriteOp* op) {
     if (op->next) op->next->previous = op->previous;
     --peer->in_flight;
     --in_flight_;
-    Stats::Sub(stats_->writes_in_flight);
+    Stats::Set(stats_->writes_in_flight, in_flight_);
   }
   ops_.Put(op);
 }
@@ -164,7 +235,8 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
   if (!completion.context) return;
   WriteOp* op = reinterpret_cast<WriteOp*>(completion.context);
   Peer* peer = op->peer;
-  const uint32_t index = op->send;
+  const uint32_t index = op->send, bytes = op->bytes;
+  const Duration took = now - op->posted_at;
   ReturnOp(op);
   if (!peer) return;  // came too late: its send ended with its peer
   const bool failed = completion.kind == Completion::Kind::kFailed;
@@ -172,11 +244,20 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
     Stats::Add(stats_->write_errors);
   else
     peer->heard_at = now;
-  if (index == WriteOp::kHello) return OnHelloDone(*peer, completion, now);
+  if (index >= WriteOp::kBlock) {
+    if (index == WriteOp::kHello) return OnHelloDone(*peer, completion, now);
+    if (index == WriteOp::kCredit) OnCreditSent(*peer, failed);
+    if (index == WriteOp::kBlock) OnBlockSent(*peer, bytes, failed);
+    if (failed && completion.peer_lost) LosePeer(*peer, completion.status, now);
+    return;
+  }
   SendTable::Entry& entry = sends_[index];
   --entry.in_flight;
+  if (entry.route.priority != Priority::kControl) peer->pacer.OnDone(bytes, took, now);
+  FlowOf(*peer, entry.route.priority).write_time.Note(took);
   entry.last_at = now;
   if (failed) {
+    recorder_.Note(FlightRecorder::What::kWriteFailed, peer->id.value, index, bytes, now);
     // Without an answer nobody knows whether it landed, or will.
     if (completion.peer_lost) entry.drained = false;
     FailSend(index, completion.status);
@@ -216,7 +297,14 @@ void EngineCore::EndSend(uint32_t index, Event::Kind kind) {
   Unlist(index);
   if (entry.owner) --entry.owner->live_sends;
   Stats::Sub(stats_->sends_live);
-  Stats::Add(kind == Event::Kind::kSendDone ? stats_->sends_done : stats_->sends_failed);
+  const bool done = kind == Event::Kind::kSendDone;
+  Stats::Add(done ? stats_->sends_done : stats_->sends_failed);
+  recorder_.Note(done ? FlightRecorder::What::kSendDone : FlightRecorder::What::kSendFailed,
+                 entry.route.peer.value, index, entry.writes, last_step_);
+  if (entry.owner) {
+    Stats::Flow& flow = FlowOf(*entry.owner, entry.route.priority);
+    Stats::Bump(done ? flow.sends_done : flow.sends_failed);
+  }
   Emit({.kind = kind,
         .slot = entry.route.slot,
         .send = sends_.Name(index),

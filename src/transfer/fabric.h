@@ -55,6 +55,9 @@ struct FabricTraits {
   uint32_t max_in_flight = 1024;    // writes posted and not completed, all peers
   uint32_t max_in_flight_peer = 128;
   uint32_t max_invitations = 1024;  // descriptions handed out and not revoked, at most
+  // Completions, ours and arrivals, that may wait until Poll before they are lost; the engine sees
+  // to it that there are never more. 0: no bound, or the fabric holds writers back itself.
+  uint32_t cq_entries = 0;
   // How long after the loss of a peer completions of writes to it may still come and must be waited
   // for before the peer is removed. Zero where removal itself ends them.
   std::chrono::milliseconds drain_timeout{0};

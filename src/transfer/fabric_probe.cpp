@@ -84,8 +84,8 @@ class SelfTest {
         ++(completions[i].kind == Completion::Kind::kDone ? done : arrived);
       }
       if (Now() > deadline)
-        return Error(Code::kUnavailable, "only {} of {} writes to itself arrived in time ({} posted)",
-                     arrived, total, posted);
+        return Error(Code::kUnavailable, "of {} writes to itself {} were posted, {} arrived and {} were confirmed in time",
+                     total, posted, arrived, done);
       if (count == 0) std::this_thread::yield();
     }
     if (std::memcmp(source_.data, target_.data, source_.size_bytes) != 0)

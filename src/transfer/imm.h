@@ -10,6 +10,8 @@ namespace baton::transfer {
 enum class ImmKind : uint8_t {
   kData = 0,   // part of a granted transfer: `slot` is the receiver's slot
   kHello = 1,  // the writer names itself: `slot` is the key set that the receiver gave it
+  kCredit = 2,    // a credit mail lies in the cell of key set `slot`
+  kManifest = 3,  // checksums: `slot` is key set * kManifestBlocks + block
 };
 
 struct Imm {

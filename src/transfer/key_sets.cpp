@@ -2,40 +2,59 @@
 
 #include <cstring>
 
+#include "transfer/checksums.h"
+
 namespace baton::transfer {
 
 Status KeySets::Open() {
-  mailbox_.assign(kMailboxBytes, std::byte{0});
+  mailbox_.assign(sets_.size() * kMailboxCellBytes, std::byte{0});
   Result<uint32_t> region = fabric_.Register({mailbox_.data(), mailbox_.size()});
   if (!region) return region.status();
   mailbox_region_ = *region;
+  if (!checksums_) return Status::Ok();
+  manifest_.assign(sets_.size() * kManifestBlocks * kManifestBlockBytes, std::byte{0});
+  region = fabric_.Register({manifest_.data(), manifest_.size()});
+  if (!region) return region.status();
+  manifest_region_ = *region;
   return Status::Ok();
 }
 
 uint32_t KeySets::Pick(const std::function<bool(uint64_t)>& in_use) {
-  const uint32_t none = static_cast<uint32_t>(sets_.size());
-  uint32_t oldest = none;
-  for (uint32_t i = 0; i < none; ++i) {
+  uint32_t oldest = kMailboxCells;
+  for (uint32_t i = 0; i < sets_.size(); ++i) {
     const Set& set = sets_[i];
-    if (set.state == State::kFree) return i;
+    if (set.state == State::kFree && credits_.HasRoom()) return i;
+    if (set.state == State::kFree) continue;
     if (set.state == State::kClaimed && in_use(set.owner)) continue;
-    if (oldest == none || set.age < sets_[oldest].age) oldest = i;
+    if (oldest == kMailboxCells || set.age < sets_[oldest].age) oldest = i;
   }
-  if (oldest != none) Revoke(sets_[oldest]);
+  if (oldest != kMailboxCells) Revoke(sets_[oldest]);
   return oldest;
 }
 
 Status KeySets::HandOut(std::span<const Region> regions,
                         const std::function<bool(uint64_t)>& in_use, PeerBlob& blob) {
   const uint32_t index = Pick(in_use);
-  if (index == sets_.size())
-    return Error(Code::kResourceExhausted, "{} peers are connected, which is the most",
-                 sets_.size());
+  if (index == kMailboxCells || !credits_.HasRoom())
+    return Error(Code::kResourceExhausted,
+                 "as many peers are connected as there can be: {}, or {} by the length of the "
+                 "fabric's completion queue: use more engines, or try again",
+                 sets_.size(), credits_.unlimited() ? sets_.size() : credits_.most_accounts());
   Set& set = sets_[index];
   std::memset(Cell(index), 0, kMailboxCellBytes);
   Result<MemoryKey> mailbox = fabric_.Expose(mailbox_region_);
   if (!mailbox) return mailbox.status();
   set.keys.push_back(*mailbox);
+  if (checksums_) {
+    Result<MemoryKey> manifest = fabric_.Expose(manifest_region_);
+    if (!manifest) {
+      Revoke(set);
+      return manifest.status();
+    }
+    set.keys.push_back(*manifest);
+    blob.wants_checksums = true;
+    blob.manifest = *manifest;
+  }
   for (const Region& region : regions) {
     Result<MemoryKey> key = fabric_.Expose(region.fabric_region);
     if (!key) {
@@ -46,25 +65,64 @@ Status KeySets::HandOut(std::span<const Region> regions,
     blob.regions.push_back({*key, region.size_bytes});
   }
   set.state = State::kHandedOut;
+  set.blocks = 0;
+  set.blocks_ahead = 0;
   set.age = ++handed_out_;
+  blob.credits = credits_.Open(index);
   blob.key_set = index;
   blob.key_set_generation = set.generation;
   blob.mailbox = *mailbox;
   return Status::Ok();
 }
 
-uint64_t KeySets::Claim(uint32_t index, uint8_t generation) {
-  if (index >= sets_.size()) return 0;
+Mail KeySets::Read(uint32_t index, uint8_t generation, uint32_t offset) const {
+  if (index >= sets_.size()) return {};
+  const Set& set = sets_[index];
+  if (set.state == State::kFree || set.generation != generation) return {};
+  Mail mail;
+  std::memcpy(&mail, mailbox_.data() + size_t{index} * kMailboxCellBytes + offset, sizeof mail);
+  return IsGenuine(mail) ? mail : Mail{};
+}
+
+Mail KeySets::Claim(uint32_t index, uint8_t generation) {
+  const Mail mail = Read(index, generation, kHelloOffset);
+  if (mail.epoch == 0 || mail.tag != MailTag(index, generation)) return {};
   Set& set = sets_[index];
-  if (set.state == State::kFree || set.generation != generation) return 0;
-  uint64_t epoch[2];
-  std::memcpy(epoch, Cell(index), sizeof epoch);
-  if (epoch[0] == 0 || epoch[0] != ~epoch[1]) return 0;
   // Two peers on one description cannot be told apart by their keys: the first one owns it.
-  if (set.state == State::kClaimed && set.owner != epoch[0]) return 0;
+  if (set.state == State::kClaimed && set.owner != mail.epoch) return {};
   set.state = State::kClaimed;
-  set.owner = epoch[0];
-  return epoch[0];
+  set.owner = mail.epoch;
+  return mail;
+}
+
+uint32_t KeySets::ClaimedBy(uint64_t epoch) const {
+  uint32_t found = kMailboxCells;
+  for (uint32_t i = 0; i < sets_.size(); ++i) {
+    const Set& set = sets_[i];
+    if (set.state != State::kClaimed || set.owner != epoch) continue;
+    if (found == kMailboxCells || set.age > sets_[found].age) found = i;
+  }
+  return found;
+}
+
+Mail KeySets::Credit(uint32_t index, uint8_t generation) const {
+  return Read(index, generation, kCreditOffset);
+}
+
+const std::byte* KeySets::ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const {
+  if (!checksums_ || index >= sets_.size() || block >= kManifestBlocks) return nullptr;
+  const Set& set = sets_[index];
+  if (set.state == State::kFree || set.generation != generation) return nullptr;
+  return manifest_.data() + (size_t{index} * kManifestBlocks + block) * kManifestBlockBytes;
+}
+
+uint64_t KeySets::CountBlock(uint32_t index, uint32_t block) {
+  Set& set = sets_[index];
+  const uint64_t sequence = set.blocks + (block - set.blocks) % kManifestBlocks;
+  set.blocks_ahead |= 1u << block;
+  while (set.blocks_ahead & 1u << set.blocks % kManifestBlocks)
+    set.blocks_ahead &= ~(1u << set.blocks++ % kManifestBlocks);
+  return sequence;
 }
 
 void KeySets::RevokeOwner(uint64_t epoch) {
@@ -80,6 +138,7 @@ void KeySets::RevokeUnclaimed() {
 void KeySets::Revoke(Set& set) {
   for (const MemoryKey& key : set.keys) fabric_.Revoke(key);
   set.keys.clear();
+  credits_.Close(static_cast<uint32_t>(&set - sets_.data()));
   set.state = State::kFree;
   set.owner = 0;
   ++set.generation;

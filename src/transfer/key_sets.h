@@ -8,7 +8,6 @@
 // Thread: the worker.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "transfer/blob.h"
+#include "transfer/credits.h"
 #include "transfer/fabric.h"
 
 namespace baton::transfer {
@@ -27,8 +27,9 @@ class KeySets {
     uint64_t size_bytes = 0;
   };
 
-  explicit KeySets(Fabric& fabric)
-      : fabric_(fabric), sets_(std::min(kMailboxCells, fabric.traits().max_invitations)) {}
+  // Closes the accounts of sets that it takes back. `checksums`: hand out a manifest, too.
+  KeySets(Fabric& fabric, CreditBook& credits, bool checksums, uint32_t sets)
+      : fabric_(fabric), credits_(credits), checksums_(checksums), sets_(sets) {}
   KeySets(const KeySets&) = delete;
   KeySets& operator=(const KeySets&) = delete;
 
@@ -39,8 +40,20 @@ class KeySets {
   Status HandOut(std::span<const Region> regions, const std::function<bool(uint64_t)>& in_use,
                  PeerBlob& blob);
 
-  // A hello arrived for `index`: the epoch of who wrote it, or 0 when it makes no sense.
-  uint64_t Claim(uint32_t index, uint8_t generation);
+  // A hello arrived for `index`: what it says, or epoch 0 when it makes no sense.
+  Mail Claim(uint32_t index, uint8_t generation);
+  // The set that the peer of `epoch` claimed last, or kMailboxCells.
+  uint32_t ClaimedBy(uint64_t epoch) const;
+  // The credit mail in the cell of `index`; epoch 0 when it makes no sense.
+  Mail Credit(uint32_t index, uint8_t generation) const;
+  // A block of the manifest; null when set and generation are not those of a live set.
+  const std::byte* ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const;
+  uint8_t generation(uint32_t index) const { return sets_[index].generation; }
+  // Place `block` of the set's manifest was read: the sequence of what it held. Blocks overtake
+  // each other, so a place is free again only when all before it were read, too.
+  uint64_t CountBlock(uint32_t index, uint32_t block);
+  // Blocks read without a gap.
+  uint64_t blocks(uint32_t index) const { return sets_[index].blocks; }
 
   // Takes away what the peer of `epoch` claimed.
   void RevokeOwner(uint64_t epoch);
@@ -54,16 +67,21 @@ class KeySets {
     uint8_t generation = 0;
     uint64_t owner = 0;
     uint64_t age = 0;
+    uint64_t blocks = 0;
+    uint32_t blocks_ahead = 0;  // bit per place: read before one that comes earlier
     std::vector<MemoryKey> keys;
   };
-  // An index to hand out, taking one back if need be; their number when all are in use.
+  // An index to hand out, taking one back if need be; kMailboxCells when all are in use.
   uint32_t Pick(const std::function<bool(uint64_t)>& in_use);
   void Revoke(Set& set);
   std::byte* Cell(uint32_t index) { return mailbox_.data() + size_t{index} * kMailboxCellBytes; }
+  Mail Read(uint32_t index, uint8_t generation, uint32_t offset) const;
 
   Fabric& fabric_;
-  std::vector<std::byte> mailbox_;
-  uint32_t mailbox_region_ = 0;
+  CreditBook& credits_;
+  const bool checksums_;
+  std::vector<std::byte> mailbox_, manifest_;
+  uint32_t mailbox_region_ = 0, manifest_region_ = 0;
   std::vector<Set> sets_;
   uint64_t handed_out_ = 0;
 };

@@ -2,12 +2,16 @@
 // Thread: the worker.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "transfer/blob.h"
+#include "transfer/checksums.h"
 #include "transfer/fabric.h"
+#include "transfer/pacing.h"
+#include "transfer/stats.h"
 #include "transfer/transfer.h"
 
 namespace baton::transfer {
@@ -16,13 +20,23 @@ struct Peer;
 
 // One posted write. The context is first so that a completion's pointer is the operation's.
 struct WriteOp {
-  static constexpr uint32_t kHello = ~0u;
+  // `send` of writes that are no send's.
+  static constexpr uint32_t kHello = ~0u, kCredit = ~0u - 1, kBlock = ~0u - 2;
   OpContext context;
   Peer* peer = nullptr;  // null: the peer is gone, nobody waits for this completion any more
   uint32_t send = kHello;
-  uint32_t bytes = 0;
+  uint32_t bytes = 0;    // kBlock: which
+  TimePoint posted_at{};
   WriteOp* next = nullptr;
   WriteOp* previous = nullptr;
+};
+
+// Source memory of what we write to one peer's mailbox and manifest; registered, never moves.
+struct Outbox {
+  Mail hello, credit;
+};
+struct BlockOutbox {
+  ManifestBlock blocks[kManifestBlocks];
 };
 
 struct Peer {
@@ -32,6 +46,19 @@ struct Peer {
     kDraining,  // lost or disconnected: waits for writes in flight, then is removed
     kGone,      // removed; kept until the user disconnects it
   };
+  static constexpr uint32_t kNone = ~0u;
+  // Sends of one class with runs to post, in turn.
+  struct Line {
+    uint32_t first = kNone, last = kNone;
+  };
+
+  explicit Peer(Pacer pacing) : pacer(pacing) {}
+
+  bool HasRuns() const {
+    return lines[0].first != kNone || lines[1].first != kNone || lines[2].first != kNone;
+  }
+  bool HasToPost() const { return HasRuns() || blocks_due; }
+  bool OutOfCredit() const { return posted >= granted; }
 
   PeerId id{};
   PeerBlob blob;
@@ -44,11 +71,33 @@ struct Peer {
   bool blocked = false;        // the fabric said kAgain while nothing was in flight
   Status why;                  // of the loss, or the last failed hello
   uint32_t open_slots = 0, live_sends = 0, in_flight = 0;
-  uint32_t first_listed = ~0u, last_listed = ~0u;  // sends with runs to post
+  std::array<Line, kPriorities> lines;
+  uint32_t bursts_since_background = 0;
+  Pacer pacer;
   TimePoint next_hello{};
   TimePoint heard_at{};        // last sign of life, or start of waiting for one
   TimePoint drain_deadline{};
   WriteOp* ops = nullptr;
+
+  // Credits that it granted us: arrivals that we caused, and may cause.
+  uint64_t posted = 0, granted = 0;
+  bool stalled = false;        // something to post and no credit (or no free block)
+  TimePoint stalled_at{};
+  uint32_t unanswered = 0;     // hellos since the last credit mail
+  bool answers = false;        // a credit mail came: it knows us
+  TimePoint unanswered_since{};
+  // Credits that we grant it.
+  uint32_t inbound = kMailboxCells;  // key set that it claimed
+  bool credit_in_flight = false, answer_due = false;
+
+  // Checksums of what we write.
+  uint64_t blocks_begun = 0;   // the last one may still be filling
+  uint64_t blocks_free = kManifestBlocks;  // blocks that may be begun in all
+  uint32_t filling = 0;        // entries in the block that is being filled
+  uint32_t blocks_due = 0;     // bit per block of the ring that waits to be posted
+
+  uint32_t outbox = 0;
+  uint32_t seat = 0;           // in the metrics
 };
 
 // Operations never move and are reused; more are made only after a lost peer kept some.

@@ -16,6 +16,7 @@
 #include "transfer/event_log_for_tests.h"
 #include "transfer/fault_soak_for_tests.h"
 #include "transfer/remote_engine_for_tests.h"
+#include "transfer/simulation_for_tests.h"
 
 extern char** environ;
 
@@ -357,5 +358,6 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::string_view(argv[1]) == kRemoteEngineFlag) return RunRemoteEngine(3);
   if (argc > 1 && std::string_view(argv[1]) == kSoakFlag) return RunSoakCommand(argc - 2, argv + 2);
   testing::InitGoogleTest(&argc, argv);
+  if (const auto code = RunSimulationCommand(argc, argv)) return *code;
   return RUN_ALL_TESTS();
 }

@@ -153,7 +153,7 @@ void SendTable::Free(uint32_t index) {
   entry.taken = entry.in_flight = entry.writes = 0;
   entry.bytes = 0;
   entry.status = Status::Ok();
-  entry.first_at = entry.last_at = {};
+  entry.opened_at = entry.first_at = entry.last_at = {};
   free_.Put(index);
 }
 

@@ -37,6 +37,8 @@ class SendTable {
     uint64_t local_bytes = 0;
     MemoryKey remote{};
     uint64_t remote_bytes = 0;
+    uint32_t remote_region_id = 0;  // as the peer numbers it
+    Priority priority = Priority::kDecode;
     TimePoint deadline{};
   };
 
@@ -62,7 +64,7 @@ class SendTable {
     Peer* owner = nullptr;      // null once ended
     uint64_t bytes = 0;         // of writes posted
     Status status;
-    TimePoint first_at{}, last_at{};
+    TimePoint opened_at{}, first_at{}, last_at{};
   };
 
   struct Requests {
@@ -114,7 +116,7 @@ class SendTable {
   bool AllTaken(const Entry& entry) const {
     return static_cast<uint32_t>(entry.pushed.load(std::memory_order_acquire)) == entry.taken;
   }
-  RunNode& FrontRun(Entry& entry) { return nodes_[entry.first_run]; }
+  RunNode& FrontRun(const Entry& entry) { return nodes_[entry.first_run]; }
   void PopRun(Entry& entry);
   void DropRuns(Entry& entry);
   // No call by the user has effect from here on; the entry stays the worker's until Free.

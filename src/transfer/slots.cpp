@@ -53,6 +53,12 @@ void SlotTable::Seal(Slot slot, uint32_t writes) { Ask(slot, kSealBit | writes);
 void SlotTable::Cancel(Slot slot) { Ask(slot, kCancelBit); }
 void SlotTable::Release(Slot slot) { Ask(slot, kReleaseBit); }
 
+uint32_t SlotTable::Arrived(Slot slot) const {
+  if (slot.index >= size_) return 0;
+  const uint64_t seen = entries_[slot.index].progress.load(std::memory_order_acquire);
+  return (seen >> 32) == slot.generation ? static_cast<uint32_t>(seen) : 0;
+}
+
 SlotTable::Requests SlotTable::TakeRequests(uint32_t index) {
   const uint64_t bits =
       entries_[index].control.fetch_and(~kRequestBits, std::memory_order_acq_rel);
@@ -67,7 +73,8 @@ void SlotTable::Free(uint32_t index) {
   Entry& entry = entries_[index];
   entry.state = State::kFree;
   ++entry.generation;  // wraps after 256 reuses of this index; IndexPool keeps reuses apart
-  entry.sealed = false;
+  entry.sealed = entry.failed = false;
+  entry.progress.store(uint64_t{entry.generation} << 32, std::memory_order_release);
   entry.expected = entry.arrived = 0;
   entry.bytes = 0;
   entry.first_at = entry.last_at = {};

@@ -24,6 +24,8 @@ class SlotTable {
   struct Entry {
     // generation << 56 | requests << 48 | sealed writes
     std::atomic<uint64_t> control{0};
+    // generation << 32 | arrived, for anyone who asks
+    std::atomic<uint64_t> progress{0};
     // Written by Acquire before the first mark, then constant until released.
     PeerId peer{};
     TimePoint deadline{};
@@ -32,6 +34,7 @@ class SlotTable {
     Peer* owner = nullptr;  // while open
     uint8_t generation = 0;
     bool sealed = false;
+    bool failed = false;
     uint32_t expected = 0;
     uint32_t arrived = 0;
     uint64_t bytes = 0;
@@ -51,6 +54,7 @@ class SlotTable {
   void Seal(Slot slot, uint32_t writes);
   void Cancel(Slot slot);
   void Release(Slot slot);
+  uint32_t Arrived(Slot slot) const;
   bool dirty() const { return !dirty_.empty(); }
   uint32_t size() const { return size_; }
 
@@ -61,6 +65,10 @@ class SlotTable {
   }
   Entry& operator[](uint32_t index) { return entries_[index]; }
   Slot Name(uint32_t index) const { return {index, entries_[index].generation}; }
+  void NoteArrival(Entry& entry) {
+    ++entry.arrived;
+    entry.progress.store(uint64_t{entry.generation} << 32 | entry.arrived, std::memory_order_release);
+  }
   // Back to the free list, with the next generation.
   void Free(uint32_t index);
 

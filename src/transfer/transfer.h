@@ -70,6 +70,10 @@ enum class ProviderKind : uint8_t { kAuto, kEfa, kTcp, kShm, kLoopback, kNixl };
 // "auto", "efa", "tcp", "shm", "nixl"
 Result<ProviderKind> ParseProvider(std::string_view name);
 
+// Which writes go first. Control writes pass everything, KV that a decode waits for passes background
+// moves, which still get one turn in sixteen.
+enum class Priority : uint8_t { kControl, kDecode, kBackground };
+
 class LoopbackNetwork;  // loopback/loopback.h: in-process, injects faults from a seed
 
 // The data plane of another project, loaded at run time (nixl/nixl.h, docs/nixl.md).
@@ -91,6 +95,12 @@ struct Options {
                                             // them where the fabric has a descriptor to wake us
   std::chrono::milliseconds peer_timeout{1500};  // a needed peer silent for so long is lost
   bool self_test = true;
+  // Data in flight per peer is held to what moves in this time (and what fills the way), so that a
+  // control write waits no longer. 0: no bound but the fabric's.
+  std::chrono::microseconds control_wait{1000};
+  // Peers send a CRC-32C of every write; it is verified here before kReceiveDone, else the slot
+  // fails with kDataCorrupt. Host memory on both sides; costs one pass over the bytes on each.
+  bool checksum = false;
   std::shared_ptr<LoopbackNetwork> loopback;  // for kLoopback
   NixlOptions nixl;                           // for kNixl
 };
@@ -160,12 +170,16 @@ class Engine {
   // Receiver. kResourceExhausted when all slots are held.
   virtual Result<Slot> Expect(PeerId from, TimePoint deadline) = 0;
   virtual void Seal(Slot slot, uint32_t writes) = 0;
+  // Writes of it that arrived so far, for a caller that was told what each layer takes (a
+  // watermark; writes may overtake each other, so it says how many landed, not which). 0 when the
+  // slot is another's by now. Any thread, one atomic load.
+  virtual uint32_t Arrived(Slot slot) const = 0;
   virtual void Cancel(Slot slot) = 0;    // -> kReceiveFailed unless it ended already
   virtual void Release(Slot slot) = 0;   // after its terminal event: the index may be reused
 
   // Sender. `remote_region` indexes the peer's Register order.
   virtual Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
-                               TimePoint deadline) = 0;
+                               TimePoint deadline, Priority priority = Priority::kDecode) = 0;
   // Returns how many writes the runs become; the caller sums them for its seal. Zero-byte runs are
   // skipped. kResourceExhausted when max_queued_runs is reached, kOutOfRange outside of a region,
   // kCancelled when the send has ended.
@@ -177,6 +191,7 @@ class Engine {
   struct Usage { uint32_t slots_held = 0, sends_live = 0, peers = 0; uint64_t stray_writes = 0,
                  bytes_sent = 0, bytes_received = 0; };
   virtual Usage usage() const = 0;
+  // The registry must outlive every Connect that follows: new peers add series.
   virtual void ExportMetrics(metrics::Registry& registry) = 0;
 };
 

@@ -126,7 +126,8 @@ Status LibfabricFabric::OpenObjects() {
   av_.reset(av);
   // Room for every completion of ours plus arrivals; a full queue makes providers drop or stall.
   const size_t depth = info().tx_attr->size + info().rx_attr->size;
-  if (Status s = OpenCq(std::max(depth, kMinCqEntries)); !s.ok()) return s;
+  traits_.cq_entries = static_cast<uint32_t>(std::max(depth, kMinCqEntries));
+  if (Status s = OpenCq(traits_.cq_entries); !s.ok()) return s;
   fid_ep* ep = nullptr;
   if (const int e = fi_endpoint(domain, choice_.info.get(), &ep, nullptr))
     return Failed("fi_endpoint", e);
@@ -188,7 +189,10 @@ void LibfabricFabric::FillTraits() {
   // Two places per write where it is split; a few stay free for hellos.
   traits_.max_in_flight = (depth - depth / 8) / (SplitsImmediate() ? 2 : 1);
   traits_.max_in_flight_peer = std::min(128u, traits_.max_in_flight / 2);
-  if (choice_.family != "efa") return;
+  if (choice_.family != "efa") {
+    traits_.cq_entries = 0;  // TCP holds writers back itself
+    return;
+  }
   // SRD reports every write, also those to a dead peer, but only when its retries are over.
   traits_.drain_timeout = std::chrono::seconds(10);
   traits_.hardware_rdma = true;

@@ -6,9 +6,14 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <random>
+#include <unordered_map>
+#include <utility>
 #include <vector>
+
+#include "transfer/loopback/timed_queue.h"
 
 namespace baton::transfer {
 namespace {
@@ -19,11 +24,24 @@ constexpr uint32_t kNobody = ~0u;
 struct Message {
   uint32_t from = 0, to = 0;
   const std::byte* source = nullptr;  // read on arrival, unless `payload` holds the bytes
-  std::vector<std::byte> payload;     // of a write that outlives its writer
+  std::unique_ptr<std::vector<std::byte>> payload;  // of a write that outlives its writer
   uint64_t bytes = 0, address = 0, key = 0;
   uint32_t imm = 0;
   OpContext* context = nullptr;       // null: its writer is gone
   bool fails = false;
+};
+
+// The end of a write, on its way to the writer.
+struct Ended {
+  OpContext* context = nullptr;
+  const char* why = nullptr;  // of the failure
+  bool peer_lost = false;
+};
+
+// What a completion queue holds of a write that landed.
+struct Landed {
+  uint32_t imm = 0;
+  uint64_t bytes = 0;
 };
 
 struct Region {
@@ -35,9 +53,12 @@ struct Region {
 struct Endpoint {
   bool open = false, dead = false, paused = false;
   std::vector<Region> regions;
-  std::map<uint64_t, uint32_t> keys;               // key -> region
-  std::multimap<TimePoint, Message> arriving;      // equal times: in order of posting
-  std::multimap<TimePoint, Completion> completing;
+  std::unordered_map<uint64_t, uint32_t> keys;     // key -> region
+  TimedQueue<Message> arriving;
+  TimedQueue<Ended> completing;
+  TimedQueue<Landed> landed;                       // unread; times as they landed
+  uint32_t cq_entries = 0, next_rail = 0;
+  bool signalled = false;                          // wake_fd is readable
   std::vector<uint32_t> peers;                     // handle -> endpoint; kNobody once removed
   std::map<uint32_t, TimePoint> last_arrival;      // per writer, for keep_order
   int wake_fd = -1;
@@ -47,7 +68,7 @@ class Network;
 
 class LoopbackFabric final : public Fabric {
  public:
-  LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd);
+  LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd, uint32_t cq_entries);
   ~LoopbackFabric() override;
 
   const FabricTraits& traits() const override { return traits_; }
@@ -74,14 +95,15 @@ class Network final : public LoopbackNetwork {
  public:
   Network(uint64_t seed, LoopbackFaults faults) : random_(seed), faults_(faults) {}
 
-  std::unique_ptr<Fabric> Open() override {
+  std::unique_ptr<Fabric> Open(uint32_t cq_entries) override {
     std::lock_guard lock(mutex_);
     const auto index = static_cast<uint32_t>(endpoints_.size());
     Endpoint& endpoint = endpoints_.emplace_back();
     endpoint.open = true;
+    endpoint.cq_entries = cq_entries;
     endpoint.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return std::make_unique<LoopbackFabric>(std::static_pointer_cast<Network>(shared_from_this()),
-                                            index, endpoint.wake_fd);
+                                            index, endpoint.wake_fd, cq_entries);
   }
 
   void SetFaults(LoopbackFaults faults) override {
@@ -96,9 +118,9 @@ class Network final : public LoopbackNetwork {
     endpoints_[index].dead = true;
     Abandon(index, kNobody);
     // What was on its way to the dead endpoint ends now, one way or the other.
-    for (auto& [at, message] : endpoints_[index].arriving) FailOrForget(message, at);
-    endpoints_[index].arriving.clear();
-    endpoints_[index].completing.clear();
+    EndArriving(endpoints_[index]);
+    endpoints_[index].completing.Clear();
+    endpoints_[index].landed.Clear();
   }
 
   void SetPaused(std::string_view address, bool paused) override {
@@ -110,7 +132,7 @@ class Network final : public LoopbackNetwork {
   size_t writes_under_way() const override {
     std::lock_guard lock(mutex_);
     size_t count = 0;
-    for (const Endpoint& e : endpoints_) count += e.arriving.size() + e.completing.size();
+    for (const Endpoint& e : endpoints_) count += e.arriving.size() + e.completing.size() + e.landed.size();
     return count;
   }
   size_t keys_exposed() const override {
@@ -120,11 +142,16 @@ class Network final : public LoopbackNetwork {
     return count;
   }
 
+  uint64_t cq_overruns() const override {
+    std::lock_guard lock(mutex_);
+    return cq_overruns_;
+  }
+
   void Close(uint32_t index) {
     std::lock_guard lock(mutex_);
     Endpoint& endpoint = endpoints_[index];
     Abandon(index, kNobody);
-    for (auto& [at, message] : endpoint.arriving) FailOrForget(message, at);
+    EndArriving(endpoint);
     close(endpoint.wake_fd);
     endpoint = Endpoint{};
   }
@@ -189,17 +216,18 @@ class Network final : public LoopbackNetwork {
                     .key = request.remote_key,
                     .imm = request.imm,
                     .context = request.context,
-                    .fails = Chance(faults_.fail)};
+                    .fails = Chance(faults_.fail) || OnLostRail(self)};
     if (endpoints_[to].dead || !endpoints_[to].open) {
       FailOrForget(message, now + Delay());
       return PostResult::kPosted;
     }
     TimePoint at = now + Delay();
+    if (Chance(faults_.rnr)) at += faults_.rnr_delay;
     if (faults_.keep_order) {
       TimePoint& last = endpoints_[to].last_arrival[index];
       last = at = std::max(at, last);
     }
-    endpoints_[to].arriving.emplace(at, std::move(message));
+    endpoints_[to].arriving.Push(at, std::move(message));
     Wake(to);
     return PostResult::kPosted;
   }
@@ -207,22 +235,23 @@ class Network final : public LoopbackNetwork {
   size_t Poll(uint32_t index, TimePoint now, std::span<Completion> out) {
     std::lock_guard lock(mutex_);
     Endpoint& self = endpoints_[index];
-    if (self.dead || self.paused) return 0;
+    if (self.dead) return 0;
+    if (faults_.hardware)
+      for (Endpoint& endpoint : endpoints_)
+        if (endpoint.open && !endpoint.dead) LandDue(endpoint, now);
+    if (self.paused) return 0;
+    if (!faults_.hardware) LandDue(self, now);
+    if (self.cq_entries && self.landed.CountDue(now) + self.completing.CountDue(now) > self.cq_entries)
+      ++cq_overruns_;
     size_t count = 0;
-    while (count < out.size() && !self.completing.empty() && self.completing.begin()->first <= now) {
-      out[count++] = std::move(self.completing.begin()->second);
-      self.completing.erase(self.completing.begin());
-    }
-    while (count < out.size() && !self.arriving.empty() && self.arriving.begin()->first <= now) {
-      Message message = std::move(self.arriving.begin()->second);
-      self.arriving.erase(self.arriving.begin());
-      if (Deliver(self, message, now)) {
-        out[count] = {};
-        out[count].kind = Completion::Kind::kArrived;
-        out[count].imm = message.imm;
-        out[count].bytes = message.bytes;
-        ++count;
-      }
+    while (count < out.size() && self.completing.Due(now)) Report(self.completing.Pop(), out[count++]);
+    while (count < out.size() && self.landed.Due(now)) {
+      const Landed landed = self.landed.Pop();
+      out[count] = {};
+      out[count].kind = Completion::Kind::kArrived;
+      out[count].imm = landed.imm;
+      out[count].bytes = landed.bytes;
+      ++count;
     }
     return count;
   }
@@ -232,8 +261,10 @@ class Network final : public LoopbackNetwork {
     std::lock_guard lock(mutex_);
     Endpoint& self = endpoints_[index];
     uint64_t signals;
-    [[maybe_unused]] const ssize_t n = read(self.wake_fd, &signals, sizeof signals);
-    return self.dead || self.paused || (self.arriving.empty() && self.completing.empty());
+    if (self.signalled) [[maybe_unused]] const ssize_t n = read(self.wake_fd, &signals, sizeof signals);
+    self.signalled = false;
+    return self.dead || self.paused ||
+           (self.arriving.empty() && self.completing.empty() && self.landed.empty());
   }
 
  private:
@@ -252,25 +283,47 @@ class Network final : public LoopbackNetwork {
     return Duration(std::uniform_int_distribution<Duration::rep>(low, high)(random_));
   }
 
+  bool OnLostRail(Endpoint& self) {
+    if (faults_.lost_rails == 0) return false;
+    return self.next_rail++ % std::max(faults_.rails, 1u) < faults_.lost_rails;
+  }
+
   void Wake(uint32_t index) {
+    if (std::exchange(endpoints_[index].signalled, true)) return;
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t n = write(endpoints_[index].wake_fd, &one, sizeof one);
   }
 
-  void Complete(const Message& message, Completion completion, TimePoint at) {
+  void Complete(const Message& message, Ended ended, TimePoint at) {
     Endpoint& writer = endpoints_[message.from];
     if (!message.context || !writer.open || writer.dead) return;
-    completion.context = message.context;
-    writer.completing.emplace(at, std::move(completion));
+    ended.context = message.context;
+    writer.completing.Push(at, ended);
     Wake(message.from);
   }
 
-  static Completion Failure(std::string why, bool peer_lost) {
-    Completion completion;
-    completion.kind = Completion::Kind::kFailed;
-    completion.peer_lost = peer_lost;
-    completion.status = Status(Code::kUnavailable, "loopback: " + std::move(why));
-    return completion;
+  static Ended Failure(const char* why, bool peer_lost) { return {.why = why, .peer_lost = peer_lost}; }
+
+  static void Report(const Ended& ended, Completion& out) {
+    out.kind = ended.why ? Completion::Kind::kFailed : Completion::Kind::kDone;
+    out.peer_lost = ended.peer_lost;
+    out.context = ended.context;
+    out.status = ended.why ? Status(Code::kUnavailable, std::string("loopback: ") + ended.why) : Status();
+  }
+
+  // Everything that reached `self` by now lands.
+  void LandDue(Endpoint& self, TimePoint now) {
+    while (self.arriving.Due(now)) {
+      const Message message = self.arriving.Pop();
+      if (Deliver(self, message, now)) self.landed.Push(now, {message.imm, message.bytes});
+    }
+  }
+
+  void EndArriving(Endpoint& dead) {
+    dead.arriving.RemoveIf([this](TimePoint at, Message& message) {
+      FailOrForget(message, at);
+      return true;
+    });
   }
 
   // The write cannot arrive because its target is dead.
@@ -280,23 +333,26 @@ class Network final : public LoopbackNetwork {
   }
 
   // Puts the bytes in place. False when nothing is to be reported at the target.
-  bool Deliver(Endpoint& self, Message& message, TimePoint now) {
+  bool Deliver(Endpoint& self, const Message& message, TimePoint now) {
     const auto key = self.keys.find(message.key);
     const Region* region = key == self.keys.end() ? nullptr : &self.regions[key->second];
     if (!region || message.bytes > region->bytes || message.address > region->bytes - message.bytes) {
       Complete(message, Failure("the peer refuses the key or the place", true), now + Delay());
       return false;
     }
-    const std::byte* from = message.payload.empty() ? message.source : message.payload.data();
+    const std::byte* from = message.payload ? message.payload->data() : message.source;
     const uint64_t bytes =
         message.fails ? std::uniform_int_distribution<uint64_t>(0, message.bytes)(random_)
                       : message.bytes;
     std::memcpy(region->data + message.address, from, bytes);
+    // Only what checksums guard: mails have checks of their own, and are told apart by their size.
+    if (bytes && Chance(faults_.corrupt))
+      region->data[message.address + random_() % bytes] ^= std::byte{0x40};
     if (message.fails) {
-      Complete(message, Failure("injected write failure", false), now + Delay());
+      Complete(message, Failure("injected write failure or lost rail", false), now + Delay());
       return false;
     }
-    Complete(message, Completion{}, now + Delay());
+    Complete(message, Ended{}, now + Delay());
     return true;
   }
 
@@ -304,23 +360,20 @@ class Network final : public LoopbackNetwork {
   void Abandon(uint32_t writer, uint32_t target) {
     for (uint32_t to = 0; to < endpoints_.size(); ++to) {
       if (target != kNobody && to != target) continue;
-      std::multimap<TimePoint, Message>& arriving = endpoints_[to].arriving;
-      std::multimap<TimePoint, Message> late;
-      for (auto at = arriving.begin(); at != arriving.end();) {
-        Message& message = at->second;
-        if (message.from != writer) {
-          ++at;
-          continue;
-        }
-        if (target != kNobody) Complete(message, Failure("the peer was removed", true), at->first);
-        if (Chance(faults_.late) && message.payload.empty()) {
-          message.payload.assign(message.source, message.source + message.bytes);
+      TimedQueue<Message>& arriving = endpoints_[to].arriving;
+      std::vector<std::pair<TimePoint, Message>> late;
+      arriving.RemoveIf([&](TimePoint at, Message& message) {
+        if (message.from != writer) return false;
+        if (target != kNobody) Complete(message, Failure("the peer was removed", true), at);
+        if (Chance(faults_.late) && !message.payload) {
+          message.payload = std::make_unique<std::vector<std::byte>>(message.source,
+                                                                     message.source + message.bytes);
           message.context = nullptr;
-          late.emplace(at->first + faults_.late_by, std::move(message));
+          late.emplace_back(at + faults_.late_by, std::move(message));
         }
-        at = arriving.erase(at);
-      }
-      arriving.merge(late);
+        return true;
+      });
+      for (auto& [at, message] : late) arriving.Push(at, std::move(message));
     }
   }
 
@@ -329,13 +382,18 @@ class Network final : public LoopbackNetwork {
   LoopbackFaults faults_;
   std::vector<Endpoint> endpoints_;
   uint64_t last_key_ = 0;
+  uint64_t cq_overruns_ = 0;
 };
 
-LoopbackFabric::LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd)
+LoopbackFabric::LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd,
+                               uint32_t cq_entries)
     : network_(std::move(network)), index_(index), wake_fd_(wake_fd) {
   traits_.family = traits_.provider = traits_.fabric = "loopback";
   traits_.rails = {"loopback-" + std::to_string(index)};
   traits_.write_path = "software";
+  traits_.cq_entries = cq_entries;
+  if (cq_entries) traits_.max_in_flight = std::min(traits_.max_in_flight, cq_entries / 4);
+  traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, traits_.max_in_flight);
 }
 
 LoopbackFabric::~LoopbackFabric() { network_->Close(index_); }

@@ -20,10 +20,15 @@ namespace baton::transfer {
 // Chances are per write, 0..1. The defaults are a perfect network.
 struct LoopbackFaults {
   Duration min_delay{0}, max_delay{0};  // of an arrival, and again of the writer's completion
+  bool hardware = false;                // writes land though the target's process does nothing
   bool keep_order = false;              // deliver each pair's writes in the order posted, as tcp does
   double busy = 0;                      // Write says kAgain
   double fail = 0;                      // the write fails; some of its bytes may have landed
+  double corrupt = 0;                   // one byte of the write changes on its way
   double dead_silence = 0;              // a write to a dead endpoint never completes, else it fails
+  double rnr = 0;                       // the target is not ready: the write comes rnr_delay later
+  Duration rnr_delay{0};
+  uint32_t rails = 1, lost_rails = 0;   // writes take rails in turn; those on a lost one fail
   double late = 0;                      // a write outlives its dead or leaving writer and lands ...
   Duration late_by{0};                  // ... so much later
 };
@@ -34,7 +39,8 @@ class LoopbackNetwork : public std::enable_shared_from_this<LoopbackNetwork> {
   virtual ~LoopbackNetwork() = default;
 
   // An endpoint; its report names it in `rails` ("loopback-0", "loopback-1", ...).
-  virtual std::unique_ptr<Fabric> Open() = 0;
+  // `cq_entries` as FabricTraits: more completions than that waiting for Poll are an overrun.
+  virtual std::unique_ptr<Fabric> Open(uint32_t cq_entries = 0) = 0;
 
   // From now on; what is under way keeps its fate.
   virtual void SetFaults(LoopbackFaults faults) = 0;
@@ -45,6 +51,8 @@ class LoopbackNetwork : public std::enable_shared_from_this<LoopbackNetwork> {
   // Writes under way and keys exposed, over all endpoints: zero when all is closed.
   virtual size_t writes_under_way() const = 0;
   virtual size_t keys_exposed() const = 0;
+  // How often a completion queue overran: must never happen.
+  virtual uint64_t cq_overruns() const = 0;
 };
 
 }  // namespace baton::transfer

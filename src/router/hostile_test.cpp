@@ -1,0 +1,213 @@
+// What a router must not be talked into: by clients who smuggle, by workers whose answers are no
+// HTTP, by connections that went stale.
+#include <gtest/gtest.h>
+
+#include "router/proxy.h"
+#include "router/test_fleet.h"
+
+namespace baton::router {
+namespace {
+
+using namespace test;  // NOLINT
+using http::test::BodyOf;
+using http::test::RawListener;
+using http::test::StatusOf;
+using std::string_literals::operator""s;
+
+// A worker played by hand: healthy by itself, and whatever `answer` says to a POST. Serves any
+// number of connections, one request at a time each.
+class RawWorker {
+ public:
+  explicit RawWorker(std::string answer, bool close = true) : answer_(std::move(answer)), close_(close), thread_([this] { Run(); }) {}
+  ~RawWorker() {
+    over_ = true;
+    thread_.join();
+    for (std::thread& t : connections_) t.join();
+  }
+  std::string url() const { return fmt::format("http://127.0.0.1:{}", listener_.port()); }
+  int posts() const { return posts_; }
+
+ private:
+  void Run() {
+    while (!over_) {
+      if (!listener_.Pending(20ms)) continue;
+      connections_.emplace_back([this, socket = std::make_shared<RawSocket>(listener_.Accept())] { Serve(*socket); });
+    }
+  }
+  void Serve(RawSocket& socket) {
+    while (!over_) {
+      const std::string head = socket.ReadUntil("\r\n\r\n");
+      if (head.empty()) return;
+      if (head.starts_with("GET")) {
+        socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
+        return;
+      }
+      ++posts_;
+      // A pause where the answer says so: what came before must count.
+      const size_t pause = answer_.find('\x01');
+      socket.Send(std::string_view(answer_).substr(0, pause));
+      if (pause != std::string::npos) {
+        std::this_thread::sleep_for(20ms);
+        socket.Send(std::string_view(answer_).substr(pause + 1));
+      }
+      if (close_) return;
+    }
+  }
+
+  const std::string answer_;
+  const bool close_;
+  std::atomic<bool> over_{false};
+  std::atomic<int> posts_{0};
+  RawListener listener_;
+  std::vector<std::thread> connections_;
+  std::thread thread_;
+};
+
+http::Response AskThrough(RawWorker& worker, const std::string& body) {
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    o.pd_disaggregation = false;
+    o.worker_urls = {worker.url()};
+    o.retry.max_attempts = 1;
+  }, false);
+  EXPECT_TRUE(fleet.AllHealthy(1));
+  return fleet.Post("/v1/completions", body);
+}
+
+TEST(Hostile, AnswersThatAreNoHttpBecomeA502) {
+  const std::pair<const char*, std::string> cases[] = {
+      {"CL and TE", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"},
+      {"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} "},
+      {"list of lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}"},
+      {"negative length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}"},
+      {"length with text", "HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n\r\n{}"},
+      {"unknown coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"},
+      {"bad chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"},
+      {"chunk too long", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n"},
+      {"chunked cut off", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}"},
+      {"body cut off", "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}"},
+      {"bare LF", "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"},
+      {"folded header", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}"},
+      {"space before colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}"},
+      {"NUL in a header", "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\n{}"s},
+      {"no status", "HTTP/1.1 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"status of four digits", "HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"another protocol", "ICY 200 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"noise", "\x16\x03\x02\x02\0\x02\0"s},
+      {"a head without end", "HTTP/1.1 200 OK\r\nX: " + std::string(100 << 10, 'a')},
+      {"interim answers only", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"},
+  };
+  for (const auto& [name, answer] : cases) {
+    RawWorker worker(answer);
+    const http::Response response = AskThrough(worker, R"({"prompt":"a"})");
+    EXPECT_EQ(response.status, 502) << name << ": " << response.body;
+    EXPECT_EQ(ErrorCode(response), "worker_server_error") << name;
+    EXPECT_FALSE(response.headers.Has("X")) << name;
+  }
+}
+
+TEST(Hostile, BrokenFramingOfAStreamEndsInAValidErrorEvent) {
+  const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n\x01";
+  for (const std::string& rest : {"zz\r\n"s, "5\r\ndata"s, "0\r\n\r\n"s, "6\r\ndata: \r\n-1\r\n"s, ""s}) {
+    RawWorker worker(head + rest);
+    const http::Response response = AskThrough(worker, R"({"prompt":"a","stream":true})");
+    const auto payloads = Payloads(response.body);
+    ASSERT_EQ(payloads.size(), 3u) << rest << "\n" << response.body;
+    EXPECT_EQ(payloads[0], "1");
+    EXPECT_TRUE(json::Parse(payloads[1])->at("error").at("message").is_string());
+    EXPECT_EQ(payloads[2], "[DONE]");
+  }
+}
+
+TEST(Hostile, HeadersOfOneConnectionStayThere) {
+  RawWorker worker(
+      "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: X-Secret, close\r\nX-Secret: s\r\nKeep-Alive: timeout=5\r\n"
+      "Proxy-Authenticate: Basic\r\nTrailer: X-T\r\nUpgrade: h2c\r\nTE: trailers\r\nX-Fine: yes\r\nServer: uvicorn\r\n\r\n{}");
+  const http::Response response = AskThrough(worker, R"({"prompt":"a"})");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.Get("X-Fine"), "yes");
+  for (const char* name : {"X-Secret", "Keep-Alive", "Proxy-Authenticate", "Trailer", "Upgrade", "TE"}) {
+    EXPECT_FALSE(response.headers.Has(name)) << name;
+  }
+}
+
+TEST(Hostile, SmugglersReachNoWorker) {
+  Fleet fleet;
+  const std::string evil = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{\"text\":\"a\"}";
+  const std::string line = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+  const std::string cases[] = {
+      line + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+      line + "Content-Length: 0\r\nContent-Length: 78\r\n\r\n",
+      line + "Content-Length: 0, 78\r\n\r\n",
+      line + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+      line + "X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+      line + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+      line + "X: a\nContent-Length: 0\r\n\r\n",
+      line + "X: a\rContent-Length: 0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n0\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n2;a\n\r\n{}\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nContent-Length: 4\r\n\r\n",
+      line + "Content-Length: 18446744073709551616\r\n\r\n",
+      "POST /generate HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+  };
+  for (const std::string& bytes : cases) {
+    RawSocket socket = RawSocket::Connect(fleet.router->port());
+    ASSERT_TRUE(socket.Send(bytes + evil));
+    const std::string answer = socket.ReadToEnd();
+    EXPECT_EQ(StatusOf(answer), 400) << bytes << "\n" << answer;
+    EXPECT_EQ(answer.find("HTTP/1.1", 1), std::string::npos) << "two answers to " << bytes;
+  }
+  EXPECT_EQ(fleet.prefill[0]->requests() + fleet.decode[0]->requests(), 0u);
+}
+
+// The worker closes its idle connections (uvicorn after 5 s): the next request must neither fail nor
+// be done twice.
+TEST(Hostile, StaleConnectionsAreReplacedAndNothingIsDoneTwice) {
+  Loop loop(1);
+  std::atomic<int> runs{0};
+  http::ServerOptions options;
+  options.idle_timeout = 40ms;
+  http::Server worker(loop.executor(), options);
+  worker.Route("GET", "/health", AnswerJson(200, "{}"));
+  worker.Route("POST", "/generate", [&runs](http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
+    ++runs;
+    const Script answer = AnswerJson(200, "{}");
+    co_await answer(request, responder);
+  });
+  ASSERT_TRUE(worker.Start().ok());
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    o.pd_disaggregation = false;
+    o.worker_urls = {fmt::format("http://127.0.0.1:{}", worker.port())};
+    o.retry.max_attempts = 1;
+  }, false);
+  ASSERT_TRUE(fleet.AllHealthy(1));
+  // Around the moment of the close, before and after it.
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_EQ(fleet.Post("/generate", R"({"text":"a"})").status, 200);
+    std::this_thread::sleep_for(36ms + i % 10 * 1ms);
+  }
+  EXPECT_EQ(runs, 40);
+  worker.Stop();
+}
+
+// A worker that took the request and then broke the connection was asked once by this attempt.
+TEST(Hostile, ARequestThatTheWorkerHeldIsNotSentAgainBehindItsBack) {
+  Loop loop(1);
+  FakeWorker worker(loop);
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    o.pd_disaggregation = false;
+    o.worker_urls = {worker.url()};
+    o.retry.max_attempts = 1;
+    o.migration.max_worker_kills = 1;
+  }, false);
+  ASSERT_TRUE(fleet.AllHealthy(1));
+  EXPECT_EQ(fleet.Post("/generate", R"({"text":"a"})").status, 200);  // leaves a pooled connection
+  worker.Set(After(400ms, Die()));
+  EXPECT_EQ(fleet.Post("/generate", R"({"text":"b"})").status, 500);
+  EXPECT_EQ(worker.requests(), 2u);
+}
+
+}  // namespace
+}  // namespace baton::router

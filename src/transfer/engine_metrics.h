@@ -1,0 +1,37 @@
+// An engine's counts as metrics: totals, and per peer and class what moved and how fast.
+//
+// Series are never taken back, so a peer's are those of its seat (stats.h): peer="0" is the first
+// one connected; whoever comes after it is gone goes on with the same series.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "common/metrics.h"
+#include "transfer/stats.h"
+#include "transfer/transfer.h"
+
+namespace baton::transfer {
+
+class EngineMetrics {
+ public:
+  // The registry must outlive this; the series may outlive both this and the engine.
+  EngineMetrics(metrics::Registry& registry, std::shared_ptr<Stats> stats, const FabricReport& report);
+  // Adds the series of seats that were taken since. Any thread, one at a time.
+  void AddSeats();
+
+ private:
+  void AddTotals(const FabricReport& report);
+  void AddFlow(uint32_t seat, size_t priority);
+  void AddTimes(const char* name, const char* help, uint32_t seat, size_t priority,
+                Stats::Times Stats::Flow::*times);
+  void Add(const char* name, const char* help, const Stats::Count& count, metrics::Labels labels,
+           double scale = 1);
+
+  metrics::Registry& registry_;
+  const std::shared_ptr<Stats> stats_;
+  const metrics::Labels labels_;
+  std::array<bool, Stats::kSeats> added_{};
+};
+
+}  // namespace baton::transfer

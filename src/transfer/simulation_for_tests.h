@@ -1,0 +1,24 @@
+// For tests: one schedule of the simulation, by name, and the command that runs many.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace baton::transfer {
+
+// A seed, and perhaps a node that dies at a step of it: "42" or "42:17:1".
+struct Scenario {
+  uint64_t seed = 0;
+  int crash_step = -1, crash_node = 0;
+
+  std::string ToString() const;
+  static std::optional<Scenario> Parse(std::string_view text);
+};
+
+// `--simulate SECONDS` (fresh seeds for so long) or `--seed NAME` (that one again): runs it and
+// gives the exit code. nullopt for any other command line.
+std::optional<int> RunSimulationCommand(int argc, char** argv);
+
+}  // namespace baton::transfer
