@@ -201,10 +201,10 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
       .probe_interval = options.peer_timeout / 6,
       .peer_timeout = options.peer_timeout,
       .epoch = RandomEpoch(),
-      .max_peers = std::min(kMailboxCells, traits.max_invitations),
       .control_wait = options.control_wait,
       .least_in_flight = traits.hardware_rdma ? Pacer::kFloor : Pacer::kSoftwareFloor,
-      .checksum = options.checksum};
+      .checksum = options.checksum,
+      .max_peers = std::min(kMailboxCells, traits.max_invitations)};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));
   if (Status s = core->Open(); !s.ok()) return s;
   return std::unique_ptr<Engine>(
