@@ -75,7 +75,7 @@ class Target {
       return Error(Code::kUnsupported, "the target speaks bench version {}, the writer {}", kTransferBenchVersion, version);
     transfer::Options options;
     const auto provider = reader.Get<uint8_t>();
-    if (provider > static_cast<uint8_t>(transfer::ProviderKind::kShm))
+    if (provider > static_cast<uint8_t>(transfer::ProviderKind::kNixl))
       return Error(Code::kInvalidArgument, "unknown provider {}", provider);
     options.provider = static_cast<transfer::ProviderKind>(provider);
     options.require_rdma = reader.Get<uint8_t>() != 0;

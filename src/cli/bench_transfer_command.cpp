@@ -129,7 +129,7 @@ void AddBenchTransferCommand(CLI::App& bench, int* exit_code) {
   CLI::App* const command = bench.add_subcommand(
       "transfer", "Speed of the KV transfer engine between two processes or two hosts, every byte checked");
   bench::TransferBenchOptions& options = flags->options;
-  command->add_option("--provider", flags->provider, "auto, efa, tcp or shm")->capture_default_str();
+  command->add_option("--provider", flags->provider, "auto, efa, tcp, shm or nixl (BATON_NIXL_PATH and BATON_NIXL_BACKEND say which)")->capture_default_str();
   command->add_flag("--require-rdma", options.require_rdma, "Refuse anything but hardware RDMA");
   command->add_option("--listen", flags->listen, "[HOST:]PORT: be the target and serve one writer");
   command->add_option("--connect", flags->connect, "HOST:PORT of a listening target; with neither, both ends run here");

@@ -58,12 +58,14 @@ std::vector<Flag> MakeFlags() {
       {"drain-timeout", N, "60", "seconds that SIGTERM waits for running requests"},
       {"skip-server-warmup", B, "", "ready without a warm-up request"},
       {"disaggregation-mode", S, "null", "null, prefill or decode", {}, true, {"null", "prefill", "decode"}},
-      {"disaggregation-transfer-backend", S, "fabric", "fabric; mooncake and nixl mean fabric here", {}, true,
+      {"disaggregation-transfer-backend", S, "fabric", "fabric: Baton's own; nixl: NIXL, loaded at run time; mooncake and the others mean fabric here", {}, true,
        {"fabric", "mooncake", "nixl", "ascend", "fake", "mori", "mooncake_tcp"}},
       {"disaggregation-bootstrap-port", I, "8998", "prefill listens here; decode's default for requests without one"},
       {"disaggregation-bootstrap-timeout", N, "30", "seconds one half of a request waits for the other"},
       {"disaggregation-transfer-timeout", N, "120", "seconds from grant to the last byte of KV"},
       {"transfer-provider", S, "auto", "auto, efa, tcp or shm", {}, true, {"auto", "efa", "tcp", "shm"}},
+      {"nixl-backend", S, "UCX", "plugin of NIXL: UCX, LIBFABRIC ..."},
+      {"nixl-path", S, "", "NIXL's library or a folder around it; else BATON_NIXL_PATH, Python environments and system folders"},
       {"require-rdma", B, "", "refuse to start without hardware RDMA"},
       {"kv-checksum", B, "", "decode verifies a CRC-32C of every KV write before it uses the KV (a debugging aid)"},
       {"progress-fd", I, "", "write JSON progress lines to this descriptor (baton up)"},
@@ -100,6 +102,23 @@ std::chrono::milliseconds SecondsOf(const FlagValues& v, std::string_view flag, 
   double seconds = v.Number(flag);
   if (const char* text = variable && !v.Given(flag) ? std::getenv(variable) : nullptr) seconds = std::atof(text);
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+// --disaggregation-transfer-backend nixl and the flags that belong to it.
+Status ChooseNixl(const FlagValues& v, server::ServerOptions& o) {
+  if (o.transfer_backend != "nixl") {
+    for (const char* name : {"nixl-backend", "nixl-path"}) {
+      if (v.Given(name)) return Error(Code::kInvalidArgument, "--{} needs --disaggregation-transfer-backend nixl", name);
+    }
+    return Status::Ok();
+  }
+  if (o.fabric.provider != transfer::ProviderKind::kAuto) {
+    return Error(Code::kInvalidArgument, "--transfer-provider {} chooses Baton's own data plane, --disaggregation-transfer-backend "
+                 "nixl another: give one of them", v.Text("transfer-provider"));
+  }
+  o.fabric.provider = transfer::ProviderKind::kNixl;
+  o.fabric.nixl = {.backend = v.Text("nixl-backend"), .path = v.Text("nixl-path")};
+  return Status::Ok();
 }
 
 Status CheckRange(const FlagValues& v, std::string_view name, int64_t low, int64_t high) {
@@ -170,6 +189,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.fabric.host = o.host;
   o.fabric.require_rdma = v.On("require-rdma");
   o.fabric.checksum = v.On("kv-checksum");
+  if (Status s = ChooseNixl(v, o); !s.ok()) return s;
   o.bootstrap_timeout = SecondsOf(v, "disaggregation-bootstrap-timeout", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT");
   o.transfer_timeout = SecondsOf(v, "disaggregation-transfer-timeout", "SGLANG_DISAGGREGATION_WAITING_TIMEOUT");
   o.load_format = v.Text("load-format");
@@ -196,7 +216,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   for (const Flag& flag : ServeFlags()) {
     if (!flag.applies && v.Given(flag.name)) log::warn("--{} has no effect in this build", flag.name);
   }
-  if (o.transfer_backend != "fabric" && o.mode != server::Mode::kNull) {
+  if (o.transfer_backend != "fabric" && o.transfer_backend != "nixl" && o.mode != server::Mode::kNull) {
     log::warn("--disaggregation-transfer-backend {}: KV moves over Baton's own libfabric data plane", o.transfer_backend);
   }
   return o;

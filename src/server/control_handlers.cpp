@@ -97,7 +97,8 @@ json::object FabricInfo(const transfer::FabricReport& report) {
   for (const std::string& rail : report.rails) rails.push_back(json::string(rail));
   return {{"provider", report.provider}, {"fabric", report.fabric}, {"rails", std::move(rails)},
           {"hardware_rdma", report.hardware_rdma}, {"write_path", report.write_path},
-          {"self_test_gb_per_s", report.self_test_gb_per_s}, {"libfabric_version", report.libfabric_version}};
+          {"self_test_gb_per_s", report.self_test_gb_per_s}, {"libfabric_version", report.libfabric_version},
+          {"nixl_version", report.nixl_version}};
 }
 
 json::object ServerInfo(const Context& context) {

@@ -5,6 +5,7 @@
 #include "transfer/engine_metrics.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
+#include "transfer/nixl/nixl.h"
 #include "transfer/fabric_probe.h"
 #include "transfer/shm/shm.h"
 #include "transfer/worker.h"
@@ -138,6 +139,7 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
     return options.loopback->Open();
   }
   if (options.provider == ProviderKind::kShm && !options.require_rdma) return OpenShm();
+  if (options.provider == ProviderKind::kNixl) return OpenNixl(options);
   return OpenLibfabric(options);
 }
 
@@ -154,15 +156,18 @@ Result<ProviderKind> ParseProvider(std::string_view name) {
   if (name == "efa") return ProviderKind::kEfa;
   if (name == "tcp") return ProviderKind::kTcp;
   if (name == "shm") return ProviderKind::kShm;
-  return Error(Code::kInvalidArgument, "transfer provider \"{}\": use auto, efa, tcp or shm", name);
+  if (name == "nixl") return ProviderKind::kNixl;
+  return Error(Code::kInvalidArgument, "transfer provider \"{}\": use auto, efa, tcp, shm or nixl",
+               name);
 }
 
 std::string FabricReport::ToString() const {
   return fmt::format(
-      "transfer provider={} fabric={} rails=[{}] rdma={} write_path={} self_test={} libfabric={}",
+      "transfer provider={} fabric={} rails=[{}] rdma={} write_path={} self_test={} libfabric={}{}",
       provider, fabric, fmt::join(rails, ","), hardware_rdma ? "yes" : "no", write_path,
       self_test_gb_per_s > 0 ? fmt::format("{:.2f}GB/s", self_test_gb_per_s) : "not-run",
-      libfabric_version.empty() ? "none" : libfabric_version);
+      libfabric_version.empty() ? "none" : libfabric_version,
+      nixl_version.empty() ? "" : " nixl=" + nixl_version);
 }
 
 Result<std::unique_ptr<Engine>> Engine::Open(Options options,
@@ -180,7 +185,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
                       .rails = traits.rails,
                       .hardware_rdma = traits.hardware_rdma,
                       .write_path = traits.write_path,
-                      .libfabric_version = traits.version};
+                      .libfabric_version = traits.version,
+                      .nixl_version = traits.nixl_version};
   if (options.self_test) {
     Result<double> speed = RunSelfTest(**fabric, Now() + kSelfTestDeadline);
     if (!speed) return speed.status();
@@ -197,7 +203,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
       .epoch = RandomEpoch(),
       .control_wait = options.control_wait,
       .least_in_flight = traits.hardware_rdma ? Pacer::kFloor : Pacer::kSoftwareFloor,
-      .checksum = options.checksum};
+      .checksum = options.checksum,
+      .max_peers = std::min(kMailboxCells, traits.max_invitations)};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));
   if (Status s = core->Open(); !s.ok()) return s;
   return std::unique_ptr<Engine>(

@@ -65,12 +65,14 @@ Result<std::string> EngineCore::Describe() {
   PeerBlob blob;
   blob.family = fabric_->traits().family;
   blob.epoch = config_.epoch;
-  blob.address = fabric_->Address();
   const auto in_use = [this](uint64_t epoch) {
     return std::any_of(peers_.begin(), peers_.end(),
                        [&](const auto& peer) { return peer->blob.epoch == epoch; });
   };
   if (Status s = key_sets_.HandOut(directory_.Regions(), in_use, blob); !s.ok()) return s;
+  Result<std::string> address = fabric_->Invite();
+  if (!address) return address.status();  // the key set is taken back like any that nobody claims
+  blob.address = *std::move(address);
   return EncodeBlob(blob);
 }
 

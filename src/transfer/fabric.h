@@ -50,9 +50,11 @@ struct FabricTraits {
   bool hardware_rdma = false;
   std::string write_path;
   std::string version;              // of libfabric; empty where it is not involved
+  std::string nixl_version;         // of NIXL; empty where it is not involved
   uint64_t max_write_bytes = 1 << 20;
   uint32_t max_in_flight = 1024;    // writes posted and not completed, all peers
   uint32_t max_in_flight_peer = 128;
+  uint32_t max_invitations = 1024;  // descriptions handed out and not revoked, at most
   // Completions, ours and arrivals, that may wait until Poll before they are lost; the engine sees
   // to it that there are never more. 0: no bound, or the fabric holds writers back itself.
   uint32_t cq_entries = 0;
@@ -97,6 +99,10 @@ class Fabric {
   virtual const FabricTraits& traits() const = 0;
   // Opaque bytes with which a peer's Insert finds this endpoint.
   virtual std::string Address() const = 0;
+  // What Describe sends to one peer instead of Address(), after the Expose calls whose keys it
+  // sends along. A fabric without keys of its own opens an endpoint for that peer alone here; it
+  // closes when the last of those keys is revoked.
+  virtual Result<std::string> Invite() { return Address(); }
 
   // Makes memory usable as source and, through Expose, as target. Index of later calls.
   virtual Result<uint32_t> Register(MemorySpan memory) = 0;

@@ -47,7 +47,9 @@ class SelfTest {
     if (!key) return key.status();
     key_ = *key;
     exposed_ = true;
-    Result<uint64_t> peer = fabric_.Insert(fabric_.Address());
+    const Result<std::string> invitation = fabric_.Invite();
+    if (!invitation) return invitation.status();
+    Result<uint64_t> peer = fabric_.Insert(*invitation);
     if (!peer) return peer.status();
     peer_ = *peer;
     joined_ = true;

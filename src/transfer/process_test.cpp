@@ -27,6 +27,8 @@ constexpr uint64_t kRegion = 32 << 20;
 class ProcessTest : public testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
+    if (GetParam().provider == ProviderKind::kNixl && !std::getenv("BATON_NIXL_PATH"))
+      GTEST_SKIP() << "BATON_NIXL_PATH does not say where NIXL is";
     Options options;
     options.provider = GetParam().provider;
     options.self_test = false;
@@ -227,9 +229,10 @@ TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
 
 INSTANTIATE_TEST_SUITE_P(Providers, ProcessTest,
                          testing::Values(Way{ProviderKind::kTcp, false}, Way{ProviderKind::kShm, false},
-                                         Way{ProviderKind::kShm, true}),
+                                         Way{ProviderKind::kShm, true}, Way{ProviderKind::kNixl, false}),
                          [](const auto& info) {
                            if (info.param.provider == ProviderKind::kTcp) return "Tcp";
+                           if (info.param.provider == ProviderKind::kNixl) return "Nixl";
                            return info.param.shared ? "ShmMapped" : "Shm";
                          });
 

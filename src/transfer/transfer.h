@@ -66,14 +66,22 @@ struct Run {
   uint64_t bytes = 0;
 };
 
-enum class ProviderKind : uint8_t { kAuto, kEfa, kTcp, kShm, kLoopback };
-Result<ProviderKind> ParseProvider(std::string_view name);  // "auto", "efa", "tcp", "shm"
+enum class ProviderKind : uint8_t { kAuto, kEfa, kTcp, kShm, kLoopback, kNixl };
+// "auto", "efa", "tcp", "shm", "nixl"
+Result<ProviderKind> ParseProvider(std::string_view name);
 
 // Which writes go first. Control writes pass everything, KV that a decode waits for passes background
 // moves, which still get one turn in sixteen.
 enum class Priority : uint8_t { kControl, kDecode, kBackground };
 
 class LoopbackNetwork;  // loopback/loopback.h: in-process, injects faults from a seed
+
+// The data plane of another project, loaded at run time (nixl/nixl.h, docs/nixl.md).
+struct NixlOptions {
+  std::string backend;  // its plugin; empty: BATON_NIXL_BACKEND, then UCX
+  std::string path;     // of the library or a folder around it; empty: BATON_NIXL_PATH, then
+                        // Python environments and system folders are searched
+};
 
 struct Options {
   ProviderKind provider = ProviderKind::kAuto;  // efa when an EFA device is usable, else tcp
@@ -94,6 +102,7 @@ struct Options {
   // fails with kDataCorrupt. Host memory on both sides; costs one pass over the bytes on each.
   bool checksum = false;
   std::shared_ptr<LoopbackNetwork> loopback;  // for kLoopback
+  NixlOptions nixl;                           // for kNixl
 };
 
 // What was chosen and measured at Open: printed, exported, never silent.
@@ -105,6 +114,7 @@ struct FabricReport {
   std::string write_path;    // "native", "emulated", "software"
   double self_test_gb_per_s = 0;  // 10^9 bytes/s over 16 MiB in 1 MiB writes; 0 when not run
   std::string libfabric_version;
+  std::string nixl_version;  // with the file that it was loaded from; empty without NIXL
   std::string ToString() const;  // one log line
 };
 

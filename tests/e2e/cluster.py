@@ -86,6 +86,11 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def data_plane(provider):
+    """nixl finds its library by BATON_NIXL_PATH."""
+    return ["--disaggregation-transfer-backend", "nixl"] if provider == "nixl" else ["--transfer-provider", provider]
+
+
 class Server(Process):
     """`baton serve` of any role."""
 
@@ -95,7 +100,7 @@ class Server(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         super().__init__(name, [BATON, "serve", "--model-path", model, "--served-model-name", "m", "--port", self.port,
                                 "--disaggregation-mode", mode, "--disaggregation-bootstrap-port", self.bootstrap,
-                                "--transfer-provider", provider, "--threads", 1, "--log-level", "debug",
+                                *data_plane(provider), "--threads", 1, "--log-level", "debug",
                                 "--kv-memory-mb", 256, *extra], log_dir)
 
     def wait(self):

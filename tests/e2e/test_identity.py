@@ -34,7 +34,11 @@ def expected(mono):
     return inputs, {t: outputs(mono.url, t, 1, inputs) for t in (0, 1)}
 
 
-@pytest.mark.parametrize("provider", ["tcp", "shm"])
+NIXL = pytest.param("nixl", marks=pytest.mark.skipif(not os.environ.get("BATON_NIXL_PATH"),
+                                                     reason="BATON_NIXL_PATH does not say where NIXL is"))
+
+
+@pytest.mark.parametrize("provider", ["tcp", "shm", NIXL])
 def test_identical(expected, provider):
     inputs, want = expected
     with Cluster(1, 1, provider=provider) as cluster:
