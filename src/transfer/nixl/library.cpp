@@ -3,8 +3,10 @@
 #include <dlfcn.h>
 #include <fmt/ranges.h>
 #include <link.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <utility>
@@ -235,6 +237,12 @@ void KeepLoaded() {
   for (const std::string& file : files)
     if (void* const handle = dlopen(file.c_str(), RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE))
       dlclose(handle);
+  // Handlers run from the last to the first: this one comes before the libraries' own.
+  static const int registered = on_exit([](int code, void*) {
+    std::fflush(nullptr);
+    _exit(code);
+  }, nullptr);
+  (void)registered;
 }
 
 Result<std::shared_ptr<const Library>> LoadLibrary(const std::string& given) {

@@ -47,7 +47,8 @@ Result<std::shared_ptr<const Library>> LoadLibrary(const std::string& given);
 // Keeps every library that is loaded now until the process ends. Call when a backend is open.
 // NIXL's wheel brings libraries that the system has too (libnl, libibverbs); where libfabric has the
 // system's loaded, those of the wheel register themselves with the system's, and when UCX unloads
-// them a pointer into nothing stays behind, which the end of the process trips over (1.5.1).
+// them a pointer into nothing stays behind, which the end of the process trips over (1.5.1). Even
+// then their own handlers at exit can crash, so the process ends before these run.
 void KeepLoaded();
 
 }  // namespace baton::transfer::nixl
