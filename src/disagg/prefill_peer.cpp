@@ -41,6 +41,7 @@ asio::awaitable<void> PrefillPeer::Register() {
     instance_ = *instance;
     (*context_.paired)[instance_] = weak_from_this();
     status = co_await TryRegister();
+    if (!status.ok()) context_.paired->erase(instance_);
   }
   state_ = status.ok() ? State::kReady : State::kIdle;
   if (status.ok()) {
@@ -48,7 +49,6 @@ asio::awaitable<void> PrefillPeer::Register() {
     asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Heartbeat(self->pairing_); },
                    asio::detached);
   } else {
-    context_.paired->erase(instance_);
     log::warn("Cannot pair with prefill at {}: {}", origin_.ToString(), status.ToString());
   }
   for (Ready& ready : std::exchange(waiting_, {})) ready(status, shared_from_this());
