@@ -169,10 +169,6 @@ class Registry : public std::enable_shared_from_this<Registry> {
   // With a target: that worker or none; kNotFound when there is no such worker.
   Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
                         const Routing& routing);
-  Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now) {
-    static const Routing kNoRouting{};
-    return Acquire(role, avoid, now, kNoRouting);
-  }
   // Does any policy in use compare prompts?
   bool WantsPrompt() const;
   // Is every worker of some needed role, as far as it tells, at the limit of waiting requests or of
