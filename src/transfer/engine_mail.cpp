@@ -95,7 +95,14 @@ void EngineCore::OnCreditSent(Peer& peer, bool failed) {
 
 void EngineCore::OnCredit(Imm imm, TimePoint now) {
   const Mail mail = key_sets_.Credit(imm.slot, imm.generation);
-  if (mail.epoch == 0) return Stats::Add(stats_->stray_writes);
+  if (mail.epoch == 0) {
+    // Damaged on its way, but an answer: the question may be asked again. Without this a writer that
+    // had asked as often as it may would wait for its deadline.
+    const uint64_t owner = key_sets_.Owner(imm.slot, imm.generation);
+    for (auto& peer : peers_)
+      if (owner && peer->blob.epoch == owner) peer->unanswered = 0;
+    return Stats::Add(stats_->stray_writes);
+  }
   for (auto& peer : peers_) {
     const bool about_us =
         peer->blob.epoch == mail.epoch &&

@@ -92,6 +92,7 @@ Mail KeySets::Claim(uint32_t index, uint8_t generation) {
   if (set.state == State::kClaimed && set.owner != mail.epoch) return {};
   set.state = State::kClaimed;
   set.owner = mail.epoch;
+  set.named = ++hellos_;
   return mail;
 }
 
@@ -100,13 +101,19 @@ uint32_t KeySets::ClaimedBy(uint64_t epoch) const {
   for (uint32_t i = 0; i < sets_.size(); ++i) {
     const Set& set = sets_[i];
     if (set.state != State::kClaimed || set.owner != epoch) continue;
-    if (found == kMailboxCells || set.age > sets_[found].age) found = i;
+    if (found == kMailboxCells || set.named > sets_[found].named) found = i;
   }
   return found;
 }
 
 Mail KeySets::Credit(uint32_t index, uint8_t generation) const {
   return Read(index, generation, kCreditOffset);
+}
+
+uint64_t KeySets::Owner(uint32_t index, uint8_t generation) const {
+  const bool live = index < sets_.size() && sets_[index].state == State::kClaimed &&
+                    sets_[index].generation == generation;
+  return live ? sets_[index].owner : 0;
 }
 
 const std::byte* KeySets::ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const {

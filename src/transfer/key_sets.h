@@ -42,10 +42,13 @@ class KeySets {
 
   // A hello arrived for `index`: what it says, or epoch 0 when it makes no sense.
   Mail Claim(uint32_t index, uint8_t generation);
-  // The set that the peer of `epoch` claimed last, or kMailboxCells.
+  // The set that the peer of `epoch` named last, or kMailboxCells: the one that it writes with. Not
+  // the one handed out last: introductions that cross may leave it with an earlier one.
   uint32_t ClaimedBy(uint64_t epoch) const;
   // The credit mail in the cell of `index`; epoch 0 when it makes no sense.
   Mail Credit(uint32_t index, uint8_t generation) const;
+  // The epoch that claimed this live set, else 0.
+  uint64_t Owner(uint32_t index, uint8_t generation) const;
   // A block of the manifest; null when set and generation are not those of a live set.
   const std::byte* ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const;
   uint8_t generation(uint32_t index) const { return sets_[index].generation; }
@@ -66,7 +69,8 @@ class KeySets {
     State state = State::kFree;
     uint8_t generation = 0;
     uint64_t owner = 0;
-    uint64_t age = 0;
+    uint64_t age = 0;    // order of being handed out
+    uint64_t named = 0;  // order of the last hello
     uint64_t blocks = 0;
     uint32_t blocks_ahead = 0;  // bit per place: read before one that comes earlier
     std::vector<MemoryKey> keys;
@@ -83,7 +87,7 @@ class KeySets {
   std::vector<std::byte> mailbox_, manifest_;
   uint32_t mailbox_region_ = 0, manifest_region_ = 0;
   std::vector<Set> sets_;
-  uint64_t handed_out_ = 0;
+  uint64_t handed_out_ = 0, hellos_ = 0;
 };
 
 }  // namespace baton::transfer
