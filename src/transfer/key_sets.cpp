@@ -25,7 +25,8 @@ uint32_t KeySets::Pick(const std::function<bool(uint64_t)>& in_use) {
     const Set& set = sets_[i];
     if (set.state == State::kFree && credits_.HasRoom()) return i;
     if (set.state == State::kFree) continue;
-    if (set.state == State::kClaimed && in_use(set.owner)) continue;
+    // What a connected peer writes with stays; sets of introductions that it has left behind do not.
+    if (set.state == State::kClaimed && in_use(set.owner) && ClaimedBy(set.owner) == i) continue;
     if (oldest == kMailboxCells || set.age < sets_[oldest].age) oldest = i;
   }
   if (oldest != kMailboxCells) Revoke(sets_[oldest]);
