@@ -16,6 +16,20 @@ namespace {
 
 constexpr auto kTick = 100ms;
 
+// Where the prefill server that a router names listens for its peers.
+Result<http::Origin> OriginOf(const api::Bootstrap& bootstrap, uint16_t default_port) {
+  if (bootstrap.host.empty()) {
+    return Error(Code::kInvalidArgument, "disaggregated request received without bootstrap_host: the router names "
+                 "the prefill server there");
+  }
+  const int port = bootstrap.port.value_or(default_port);
+  const bool bare_ipv6 = bootstrap.host.find(':') != std::string::npos && bootstrap.host.front() != '[';
+  auto origin = http::ParseOrigin(bare_ipv6 ? fmt::format("http://[{}]:{}", bootstrap.host, port)
+                                            : fmt::format("http://{}:{}", bootstrap.host, port));
+  if (!origin.ok()) return origin.status().Prefixed("bootstrap_host");
+  return origin;
+}
+
 }  // namespace
 
 struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
@@ -399,15 +413,8 @@ Status DecodeService::Submit(engine::Request request, const api::Bootstrap& boot
     return Error(Code::kInvalidArgument, "disaggregated request received without bootstrap room id: send requests "
                  "to the router, not to the decode server");
   }
-  if (bootstrap.host.empty()) {
-    return Error(Code::kInvalidArgument, "disaggregated request received without bootstrap_host: the router names "
-                 "the prefill server there");
-  }
-  const int port = bootstrap.port.value_or(impl_->options.default_bootstrap_port);
-  const bool bare_ipv6 = bootstrap.host.find(':') != std::string::npos && bootstrap.host.front() != '[';
-  auto origin = http::ParseOrigin(bare_ipv6 ? fmt::format("http://[{}]:{}", bootstrap.host, port)
-                                            : fmt::format("http://{}:{}", bootstrap.host, port));
-  if (!origin.ok()) return origin.status().Prefixed("bootstrap_host");
+  auto origin = OriginOf(bootstrap, impl_->options.default_bootstrap_port);
+  if (!origin.ok()) return origin.status();
   if (static_cast<int>(request.prompt.size() + request.resumed.size()) > impl_->link->engine->max_prompt_tokens()) {
     return Error(Code::kInvalidArgument, "the prompt has {} tokens, the longest this server takes is {}",
                  request.prompt.size(), impl_->link->engine->max_prompt_tokens());
@@ -416,6 +423,17 @@ Status DecodeService::Submit(engine::Request request, const api::Bootstrap& boot
                              room = bootstrap.room, want_prompt_logprobs,
                              on_transfer = std::move(on_transfer)]() mutable {
     impl->Add(std::move(request), std::move(origin), room, want_prompt_logprobs, std::move(on_transfer));
+  });
+  return Status::Ok();
+}
+
+Status DecodeService::Pair(const api::Bootstrap& bootstrap, std::function<void(Status)> done) {
+  auto origin = OriginOf(bootstrap, impl_->options.default_bootstrap_port);
+  if (!origin.ok()) return origin.status();
+  asio::post(impl_->strand, [impl = impl_, origin = std::move(*origin), done = std::move(done)]() mutable {
+    if (impl->stopped) return done(Error(Code::kUnavailable, "the server is stopping"));
+    impl->PeerAt(origin)->WhenReady(
+        [done = std::move(done)](Status status, const std::shared_ptr<PrefillPeer>&) { done(std::move(status)); });
   });
   return Status::Ok();
 }

@@ -48,6 +48,10 @@ class DecodeService {
                 std::function<void(const TransferTiming&)> on_transfer);
   void Abort(RequestId id);
 
+  // Pairs with the prefill server of `bootstrap` (its room does not matter) ahead of the first request.
+  // `done` hears on the service's strand: OK, or why not; after registration's own deadlines at the latest.
+  Status Pair(const api::Bootstrap& bootstrap, std::function<void(Status)> done);
+
   const transfer::FabricReport& fabric() const;
   DecodeCounts counts() const;
   // The same for code that may outlive this object.

@@ -10,6 +10,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "router/introducer.h"
 #include "router/load_poller.h"
 
 namespace baton::router {
@@ -57,6 +58,7 @@ asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker
   // Before the worker takes requests, since they may need its bootstrap port.
   if (good && !plan.healthy) co_await FetchMetadata(services, worker, plan.api_key);
   services->registry->OnProbe(worker, good, ended - started, Now());
+  if (good && !plan.healthy && services->registry->IsHealthy(worker)) Introduce(services, worker);
 }
 
 asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr worker,
@@ -101,6 +103,7 @@ WorkerMetadata ReadMetadata(std::string_view server_info) {
   ReadText(info, "served_model_name", &m.served_model_name);
   ReadText(info, "disaggregation_mode", &m.disaggregation_mode);
   ReadText(info, "version", &m.version);
+  m.is_baton = info.contains("baton_version");
   ReadInteger(info, "tp_size", &m.tp_size);
   ReadInteger(info, "dp_size", &m.dp_size);
   ReadInteger(info, "max_total_num_tokens", &m.max_total_tokens);

@@ -42,6 +42,7 @@ struct WorkerMetadata {
   std::optional<int64_t> tp_size, dp_size;
   std::optional<int64_t> max_total_tokens;  // of KV
   std::optional<uint16_t> bootstrap_port;
+  bool is_baton = false;  // knows our own routes
   std::string ModelId() const {
     if (!served_model_name.empty()) return served_model_name;
     return model_path.empty() ? "unknown" : model_path;

