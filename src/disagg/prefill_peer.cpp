@@ -14,6 +14,13 @@
 
 namespace baton::disagg {
 
+namespace {
+
+constexpr Duration kComeBackTime = std::chrono::minutes(5);
+constexpr Duration kComeBackPause = std::chrono::milliseconds(500);
+
+}  // namespace
+
 PrefillPeer::PrefillPeer(PeerContext context, http::Origin origin, std::function<void(Status)> on_lost)
     : context_(std::move(context)), origin_(std::move(origin)), on_lost_(std::move(on_lost)),
       beat_(context_.strand) {}
@@ -141,6 +148,26 @@ void PrefillPeer::Disconnect() {
   context_.paired->erase(instance_);
   beat_.cancel();
   context_.link->fabric->Disconnect(id_);
+  if (stopped_ || std::exchange(coming_back_, true)) return;
+  asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->ComeBack(); }, asio::detached);
+}
+
+// A lost server that is back within kComeBackTime is paired again before a request asks for it.
+asio::awaitable<void> PrefillPeer::ComeBack() {
+  const TimePoint end = Now() + kComeBackTime;
+  asio::steady_timer pause(context_.strand);
+  while (Now() < end) {
+    pause.expires_after(kComeBackPause);
+    boost::system::error_code ignored;
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    if (stopped_ || state_ != State::kIdle) break;
+    const auto instance = co_await AskInstance();
+    if (stopped_ || state_ != State::kIdle) break;
+    if (!instance.ok()) continue;
+    WhenReady([](const Status&, const std::shared_ptr<PrefillPeer>&) {});  // says in the log how it went
+    break;
+  }
+  coming_back_ = false;
 }
 
 void PrefillPeer::SendGrant(Grant grant, std::function<void(Frame)> on_frame,

@@ -69,6 +69,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   asio::awaitable<Result<uint64_t>> AskInstance();
   std::shared_ptr<PrefillPeer> OtherPeerOf(uint64_t instance) const;
   asio::awaitable<void> Heartbeat(uint64_t pairing);
+  asio::awaitable<void> ComeBack();
   asio::awaitable<void> RunGrant(Grant grant, std::function<void(Frame)> on_frame,
                                  std::function<void(Status)> on_closed);
   asio::awaitable<Status> ReadFrames(http::ClientStream& stream, TimePoint deadline,
@@ -88,6 +89,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   std::vector<Ready> waiting_;
   std::weak_ptr<PrefillPeer> leader_;  // what this address follows, while that is paired
   asio::steady_timer beat_;
+  bool coming_back_ = false;
   bool stopped_ = false;
 };
 
