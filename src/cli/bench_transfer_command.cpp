@@ -10,6 +10,7 @@
 #include "api/errors.h"
 #include "bench/transfer_bench.h"
 #include "cli/bench_command.h"
+#include "transfer/topology/topology.h"
 
 namespace baton::cli {
 namespace {
@@ -18,6 +19,7 @@ struct TransferFlags {
   bench::TransferBenchOptions options;
   std::string provider = "auto", listen, connect, order = "random", memory = "shared";
   double timeout_s = 60;
+  std::string topology;  // a capture; empty: this machine
   bool as_json = false;
 };
 
@@ -105,6 +107,14 @@ int RunBoth(const TransferFlags& flags) {
   return code ? code : target_code;
 }
 
+int PrintTopology(const std::string& file) {
+  const Result<transfer::Topology> topology =
+      file.empty() ? transfer::ReadSysfsTopology() : transfer::ReadHwlocXml(file);
+  if (!topology.ok()) return Fail(topology.status());
+  fmt::print("{}", topology->Describe());
+  return 0;
+}
+
 int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
   const Result<transfer::ProviderKind> provider = transfer::ParseProvider(flags.provider);
   if (!provider.ok()) return Fail(provider.status());
@@ -147,7 +157,12 @@ void AddBenchTransferCommand(CLI::App& bench, int* exit_code) {
       ->capture_default_str();
   command->add_option("--timeout", flags->timeout_s, "Seconds for each step")->capture_default_str();
   command->add_flag("--json", flags->as_json, "Print one JSON object; an array when several sizes are asked");
-  command->callback([flags, sizes, exit_code] { *exit_code = RunBenchTransfer(*flags, sizes->count() > 0); });
+  CLI::Option* const topology =
+      command->add_option("--topology", flags->topology, "Print which network cards serve which GPU, of this machine or of "
+                          "a capture (lstopo --of xml), and do nothing else")->expected(0, 1)->type_name("[FILE.xml]");
+  command->callback([flags, sizes, topology, exit_code] {
+    *exit_code = topology->count() > 0 ? PrintTopology(flags->topology) : RunBenchTransfer(*flags, sizes->count() > 0);
+  });
 }
 
 }  // namespace baton::cli

@@ -107,11 +107,19 @@ Result<FlagValues> ParseFlags(std::span<const Flag> flags, std::vector<std::stri
       return Error(Code::kInvalidArgument, "unexpected argument \"{}\": flags begin with --", argument);
     }
     const size_t equals = argument.find('=');
-    const std::string name = argument.substr(2, equals == std::string::npos ? equals : equals - 2);
+    std::string name = argument.substr(2, equals == std::string::npos ? equals : equals - 2);
+    std::string value = "true";
+    // --no-NAME turns a switch off that may be on by default.
+    if (name.starts_with("no-") && equals == std::string::npos && !FindExact(flags, name)) {
+      const Flag* positive = FindExact(flags, name.substr(3));
+      if (positive && positive->kind == FlagKind::kSwitch) {
+        name.erase(0, 3);
+        value = "false";
+      }
+    }
     const auto flag = FindFlag(flags, name);
     if (!flag.ok()) return flag.status();
     const std::string key((*flag)->name);
-    std::string value = "true";
     if (equals != std::string::npos) {
       value = argument.substr(equals + 1);
     } else if ((*flag)->kind != FlagKind::kSwitch) {

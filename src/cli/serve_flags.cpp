@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "transfer/topology/topology.h"
 
 namespace baton::cli {
 namespace {
@@ -36,7 +37,7 @@ std::vector<Flag> MakeFlags() {
       {"threads", I, "0", "compute threads; 0: one per core"},
       {"io-threads", I, "1", "threads for HTTP, JSON and tokenizing"},
       {"context-length", I, "", "tokens; default: the model's"},
-      {"page-size", I, "16", "tokens per KV page; equal on prefill and decode"},
+      {"page-size", I, "16", "tokens per KV page; prefill and decode may differ"},
       {"kv-cache-dtype", S, "auto", "auto, float16, bfloat16 or float32; equal on prefill and decode"},
       {"max-total-tokens", I, "", "KV pool size in tokens"},
       {"kv-memory-mb", I, "1024", "KV pool size when --max-total-tokens is not given"},
@@ -66,7 +67,9 @@ std::vector<Flag> MakeFlags() {
       {"transfer-provider", S, "auto", "auto, efa, tcp or shm", {}, true, {"auto", "efa", "tcp", "shm"}},
       {"nixl-backend", S, "UCX", "plugin of NIXL: UCX, LIBFABRIC ..."},
       {"nixl-path", S, "", "NIXL's library or a folder around it; else BATON_NIXL_PATH, Python environments and system folders"},
-      {"require-rdma", B, "", "refuse to start without hardware RDMA"},
+      {"require-rdma", B, "", "refuse to start without hardware RDMA; on by itself where an EFA is on the PCI bus and the data plane "
+                             "is not chosen by flag (--no-require-rdma turns it off)"},
+      {"sysfs-root", S, "/", "folder that holds the machine's sys/ (a container's mount of it): network cards and their counters"},
       {"kv-checksum", B, "", "decode verifies a CRC-32C of every KV write before it uses the KV (a debugging aid)"},
       {"progress-fd", I, "", "write JSON progress lines to this descriptor (baton up)"},
   };
@@ -119,6 +122,17 @@ Status ChooseNixl(const FlagValues& v, server::ServerOptions& o) {
   o.fabric.provider = transfer::ProviderKind::kNixl;
   o.fabric.nixl = {.backend = v.Text("nixl-backend"), .path = v.Text("nixl-path")};
   return Status::Ok();
+}
+
+// No silent fallback: where there is an EFA, tcp must be asked for.
+bool RequireRdma(const FlagValues& v, const server::ServerOptions& o) {
+  if (v.Given("require-rdma")) return v.On("require-rdma");
+  if (o.mode == server::Mode::kNull || o.fabric.provider != transfer::ProviderKind::kAuto) return false;
+  const auto topology = transfer::ReadSysfsTopology(o.sysfs_root);
+  if (!topology.ok() || !transfer::HasEfa(*topology)) return false;
+  log::info("This machine has EFA devices: hardware RDMA is required. To serve without it, give --no-require-rdma or "
+            "--transfer-provider tcp");
+  return true;
 }
 
 Status CheckRange(const FlagValues& v, std::string_view name, int64_t low, int64_t high) {
@@ -187,9 +201,10 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   if (!provider.ok()) return provider.status();
   o.fabric.provider = *provider;
   o.fabric.host = o.host;
-  o.fabric.require_rdma = v.On("require-rdma");
+  o.sysfs_root = v.Text("sysfs-root");
   o.fabric.checksum = v.On("kv-checksum");
   if (Status s = ChooseNixl(v, o); !s.ok()) return s;
+  o.fabric.require_rdma = RequireRdma(v, o);
   o.bootstrap_timeout = SecondsOf(v, "disaggregation-bootstrap-timeout", "SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT");
   o.transfer_timeout = SecondsOf(v, "disaggregation-transfer-timeout", "SGLANG_DISAGGREGATION_WAITING_TIMEOUT");
   o.load_format = v.Text("load-format");

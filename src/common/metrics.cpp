@@ -1,6 +1,7 @@
 #include "common/metrics.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 
@@ -101,7 +102,8 @@ std::string Registry::Render() const {
     for (const Series& s : family.series) {
       if (s.counter) AppendSample(out, name, common_, s.labels, "", s.counter->value());
       if (s.gauge) AppendSample(out, name, common_, s.labels, "", s.gauge->value());
-      if (s.read) AppendSample(out, name, common_, s.labels, "", s.read());
+      if (const double value = s.read ? s.read() : std::nan(""); !std::isnan(value))
+        AppendSample(out, name, common_, s.labels, "", value);
       if (!s.histogram) continue;
       const size_t count = s.histogram->bounds().size();
       for (size_t i = 0; i <= count; ++i) {

@@ -62,7 +62,7 @@ class Registry {
   Gauge* AddGauge(const std::string& name, const std::string& help, Labels labels = {});
   Histogram* AddHistogram(const std::string& name, const std::string& help,
                           std::vector<double> upper_bounds, Labels labels = {});
-  // A gauge read when rendered.
+  // A gauge read when rendered. NaN: it has nothing to tell now, and its sample is left out.
   void AddCallback(const std::string& name, const std::string& help, std::function<double()> read,
                    Labels labels = {});
 

@@ -215,12 +215,17 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     Seal& seal = *t.seal;
     t.timing.prefill_ms = seal.prefill_ms;
     t.timing.prefill_queue_ms = seal.queue_ms;
-    t.timing.exposed_ms = Milliseconds(Now() - t.sealed_at);
+    const TimePoint now = Now();
+    t.timing.after_seal_ms = Milliseconds(now - t.sealed_at);
+    if (t.peer->shares_clock() && seal.last_layer_ns > 0) {
+      t.timing.exposed_ms = Milliseconds(now.time_since_epoch() - std::chrono::nanoseconds(seal.last_layer_ns));
+    }
     t.timing.bytes = seal.bytes;
     t.timing.cached_tokens = std::max(t.timing.cached_tokens, seal.first.cached_tokens);
     const double gb_per_s = t.timing.transfer_ms > 0 ? seal.bytes / t.timing.transfer_ms / 1e6 : 0;
-    log::debug("KV received room={} from={} bytes={} writes={} ms={:.2f} GB/s={:.3f} exposed_ms={:.2f}", t.room,
-               t.peer->name(), seal.bytes, seal.writes, t.timing.transfer_ms, gb_per_s, t.timing.exposed_ms);
+    log::debug("KV received room={} from={} bytes={} writes={} ms={:.2f} GB/s={:.3f} exposed_ms={:.2f} after_seal_ms={:.2f}",
+               t.room, t.peer->name(), seal.bytes, seal.writes, t.timing.transfer_ms, gb_per_s, t.timing.exposed_ms,
+               t.timing.after_seal_ms);
     if (observe_transfer) observe_transfer(t.timing);
     if (t.on_transfer) t.on_transfer(t.timing);
     link->engine->StartWithKv(std::move(*t.reservation), std::move(seal.first));
@@ -340,14 +345,18 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
 
   void UpdateCounts() {
     int prealloc = 0, transferring = 0, quarantine = 0;
+    size_t pages = 0;
     for (const auto& [id, t] : transfers) {
-      if (t.session.quarantined()) ++quarantine;
-      else if (t.session.granted()) ++transferring;
+      if (t.session.quarantined()) {
+        ++quarantine;
+        pages += t.reservation ? t.reservation->pages().size() : 0;
+      } else if (t.session.granted()) ++transferring;
       else ++prealloc;
     }
     prealloc_count = prealloc;
     transfer_count = transferring;
     quarantine_count = quarantine;
+    quarantine_pages = pages;
   }
 
   const DecodeOptions options;
@@ -366,6 +375,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   bool ticking = false, stopped = false;
   bool stop_called = false;  // by the owner's thread
   std::atomic<int> prealloc_count{0}, transfer_count{0}, quarantine_count{0};
+  std::atomic<size_t> quarantine_pages{0};
   std::atomic<uint64_t> failed{0};
 };
 
@@ -469,17 +479,23 @@ void DecodeService::ExportMetrics(metrics::Registry& registry) {
         [](const Impl& i) { return i.transfer_count.load(); });
   gauge("baton_decode_quarantined_reqs", "Failed requests whose pages wait for prefill's confirmation",
         [](const Impl& i) { return i.quarantine_count.load(); });
+  gauge("baton_decode_quarantined_pages", "KV pages that failed requests hold until prefill confirms or is fenced",
+        [](const Impl& i) { return i.quarantine_pages.load(); });
   gauge("sglang:num_transfer_failed_reqs_total", "Requests whose hand-over failed",
         [](const Impl& i) { return i.failed.load(); });
   auto* latency = registry.AddHistogram("sglang:kv_transfer_latency_ms", "First to last KV write of a request",
                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
-  auto* exposed = registry.AddHistogram("baton_kv_transfer_exposed_ms", "From prefill's seal to decode's start",
+  auto* exposed = registry.AddHistogram("baton_kv_transfer_exposed_ms",
+                                        "From the end of prefill's last layer to decode's start, on one host",
                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
+  auto* after_seal = registry.AddHistogram("baton_kv_transfer_after_seal_ms", "From prefill's seal to decode's start",
+                                           {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
   auto* speed = registry.AddGauge("sglang:kv_transfer_speed_gb_s", "KV bandwidth of the last request");
   auto* total = registry.AddCounter("baton_kv_received_bytes_total", "KV bytes received");
-  impl->observe_transfer = [latency, exposed, speed, total](const TransferTiming& t) {
+  impl->observe_transfer = [latency, exposed, after_seal, speed, total](const TransferTiming& t) {
     latency->Observe(t.transfer_ms);
-    exposed->Observe(t.exposed_ms);
+    if (t.exposed_ms >= 0) exposed->Observe(t.exposed_ms);
+    after_seal->Observe(t.after_seal_ms);
     if (t.transfer_ms > 0) speed->Set(t.bytes / t.transfer_ms / 1e6);
     total->Add(static_cast<double>(t.bytes));
   };

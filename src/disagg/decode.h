@@ -31,7 +31,10 @@ struct TransferTiming {
   double prefill_ms = 0;         // compute on the prefill side
   double prefill_queue_ms = 0;
   double transfer_ms = 0;        // first to last write as decode saw them
-  double exposed_ms = 0;         // from the seal until decode could start
+  // From the end of prefill's last layer until decode could start: what nothing hides. With the
+  // sampling of the first token in it. Below zero: not known, the two have no clock in common.
+  double exposed_ms = -1;
+  double after_seal_ms = 0;      // from the seal's arrival until decode could start
   uint64_t bytes = 0;
   int cached_tokens = 0;
 };

@@ -22,7 +22,8 @@ class GrantCall : public std::enable_shared_from_this<GrantCall> {
       : grant(std::move(grant)), executor_(executor), wake_(executor, TimePoint::max()) {}
 
   const Grant grant;
-  transfer::PeerId peer{};   // set by the service when it accepts the call
+  transfer::PeerId peer{};   // set by the service when it accepts the call, as is the plan
+  const transfer::PagePlan* plan = nullptr;  // of the service
 
   // From any thread.
   void Send(std::string frame, bool last) {

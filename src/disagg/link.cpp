@@ -1,9 +1,21 @@
 #include "disagg/link.h"
 
+#include <fstream>
 #include <random>
 #include <thread>
 
 namespace baton::disagg {
+namespace {
+
+// The monotonic clock counts from the kernel's start, which has an id of its own (containers share it).
+uint64_t ClockId() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  if (!std::getline(file, id)) return 0;
+  return std::hash<std::string>()(id) | 1;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Link>> OpenLink(LinkOptions options, engine::Engine& engine,
                                        std::function<void(const transfer::Event&)> on_event) {
@@ -20,6 +32,7 @@ Result<std::unique_ptr<Link>> OpenLink(LinkOptions options, engine::Engine& engi
   link->self.name = options.name;
   link->self.model = options.model;
   link->self.layout = engine.kv_layout();
+  link->self.clock = ClockId();
   link->options = std::move(options);
   return link;
 }

@@ -10,6 +10,7 @@ constexpr size_t kMaxText = 1 << 16;
 constexpr size_t kMaxFabric = 1 << 20;
 constexpr size_t kMaxLogprobs = 1 << 12;
 constexpr size_t kMaxPrompt = 1 << 24;
+constexpr int kMaxPageTokens = 1 << 16;
 constexpr size_t kMaxFrame = size_t{1} << 30;
 enum class FrameKind : uint8_t { kSeal = 1, kEnd = 2 };
 
@@ -52,6 +53,7 @@ Result<Seal> DecodeSeal(std::string_view bytes) {
   v.bytes = r.Get<uint64_t>();
   v.queue_ms = r.Get<float>();
   v.prefill_ms = r.Get<float>();
+  v.last_layer_ns = r.Get<int64_t>();
   v.first.token = r.Get<int32_t>();
   v.first.cached_tokens = r.Get<int32_t>();
   v.first.logprob = GetLogprob(r);
@@ -91,6 +93,7 @@ std::string Encode(const PeerInfo& v) {
   w.Put(v.layout.kv_heads);
   w.Put(v.layout.head_dim);
   w.Put(v.layout.dtype);
+  w.Put(v.clock);
   w.PutString(v.fabric);
   return std::move(w).bytes();
 }
@@ -113,6 +116,7 @@ Result<PeerInfo> DecodePeerInfo(std::string_view bytes) {
   v.layout.head_dim = r.Get<int>();
   const auto dtype = r.Get<uint8_t>();
   v.layout.dtype = static_cast<kernels::DType>(dtype);
+  v.clock = r.Get<uint64_t>();
   v.fabric = r.GetString(kMaxFabric);
   if (dtype > static_cast<uint8_t>(kernels::DType::kBF16)) {
     return Error(Code::kDataCorrupt, "peer info: KV number format {} is unknown", dtype);
@@ -177,6 +181,7 @@ std::string EncodeFrame(const Seal& v) {
   w.Put(v.bytes);
   w.Put(v.queue_ms);
   w.Put(v.prefill_ms);
+  w.Put(v.last_layer_ns);
   w.Put(v.first.token);
   w.Put(static_cast<int32_t>(v.first.cached_tokens));
   PutLogprob(w, v.first.logprob);
@@ -213,14 +218,31 @@ Result<std::optional<Frame>> FrameParser::Next() {
   return std::optional<Frame>(std::move(*end));
 }
 
+transfer::PoolLayout PoolLayoutOf(const kernels::KvLayout& l) {
+  constexpr uint32_t kKeysAndValues = 2;
+  return transfer::PoolLayout::PageMajor(static_cast<uint32_t>(l.layers), kKeysAndValues,
+                                         static_cast<uint32_t>(l.page_tokens), static_cast<uint32_t>(l.kv_heads),
+                                         l.head_dim * l.ElementBytes());
+}
+
+int64_t PagesFor(int64_t prompt_tokens, int64_t cached_tokens, int64_t page_tokens) {
+  return (prompt_tokens + page_tokens - 1) / page_tokens - cached_tokens / page_tokens;
+}
+
 Status CheckCompatible(const PeerInfo& mine, const PeerInfo& theirs) {
   if (mine.model != theirs.model) {
     return Error(Code::kInvalidArgument, "{} serves {} but {} serves {}: start both with the same --model-path",
                  mine.name, mine.model, theirs.name, theirs.model);
   }
-  if (!(mine.layout == theirs.layout)) {
-    return Error(Code::kInvalidArgument, "KV layouts differ: {} has {}, {} has {}: use the same --page-size and "
-                 "--kv-cache-dtype on both", mine.name, mine.layout.ToString(), theirs.name, theirs.layout.ToString());
+  kernels::KvLayout same = theirs.layout;
+  same.page_tokens = mine.layout.page_tokens;
+  if (!(mine.layout == same)) {
+    return Error(Code::kInvalidArgument, "KV layouts differ: {} has {}, {} has {}: use the same --kv-cache-dtype on both",
+                 mine.name, mine.layout.ToString(), theirs.name, theirs.layout.ToString());
+  }
+  if (theirs.layout.page_tokens < 1 || theirs.layout.page_tokens > kMaxPageTokens) {
+    return Error(Code::kInvalidArgument, "{} has pages of {} tokens: --page-size must be from 1 to {}", theirs.name,
+                 theirs.layout.page_tokens, kMaxPageTokens);
   }
   return Status::Ok();
 }

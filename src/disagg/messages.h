@@ -17,11 +17,12 @@
 #include "common/status.h"
 #include "engine/engine.h"
 #include "kernels/paged_kv.h"
+#include "transfer/plan.h"
 #include "transfer/transfer.h"
 
 namespace baton::disagg {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr std::string_view kContentType = "application/x-baton";
 
 // Who a server is: `instance` is drawn at random when the process starts, so that a restarted
@@ -31,7 +32,8 @@ struct PeerInfo {
   uint64_t pairing = 0;       // drawn by decode for each registration; its grants carry it
   std::string name;           // "prefill 127.0.0.1:30001": for messages
   std::string model;          // architecture and shape; both sides must agree
-  kernels::KvLayout layout;
+  kernels::KvLayout layout;   // page sizes may differ, all else must agree
+  uint64_t clock = 0;         // equal where both sides read the same monotonic clock; 0: not known
   std::string fabric;         // transfer::Engine::Describe()
 };
 
@@ -44,7 +46,7 @@ struct Grant {
   int64_t room = 0;
   transfer::Slot slot;
   int32_t prompt_tokens = 0;      // with the delivered outputs of a resumed request
-  int32_t cached_tokens = 0;      // decode holds the KV of these; a multiple of the page size
+  int32_t cached_tokens = 0;      // decode holds the KV of these; a multiple of its page size
   std::vector<PageId> pages;      // for the tokens from cached_tokens on
   uint32_t deadline_ms = 0;
   bool want_logprobs = false;
@@ -62,6 +64,7 @@ struct Seal {
   engine::FirstToken first;
   float queue_ms = 0;             // from request and grant both there to its first step
   float prefill_ms = 0;           // from its first step to the first token
+  int64_t last_layer_ns = 0;      // on PeerInfo::clock: when the last layer's KV was computed; 0: not known
 };
 
 // Prefill -> decode: it is over, and no write of it is in flight any more.
@@ -92,7 +95,14 @@ class FrameParser {
   std::string buffer_;
 };
 
-// OK when KV of one can live in pages of the other; else says what differs and how to mend it.
+// The pool of a server with this layout, as transfer plans see it.
+transfer::PoolLayout PoolLayoutOf(const kernels::KvLayout& layout);
+
+// Pages that tokens [cached_tokens, prompt_tokens) take where a page has page_tokens of them.
+// cached_tokens must be a multiple of that.
+int64_t PagesFor(int64_t prompt_tokens, int64_t cached_tokens, int64_t page_tokens);
+
+// OK when KV of one can move into pages of the other; else says what differs and how to mend it.
 Status CheckCompatible(const PeerInfo& mine, const PeerInfo& theirs);
 
 }  // namespace baton::disagg

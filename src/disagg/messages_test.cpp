@@ -8,7 +8,7 @@ namespace baton::disagg {
 namespace {
 
 PeerInfo MakeInfo() {
-  return {42, 43, "prefill a:1", "llama", {30, 16, 3, 64, kernels::DType::kF16}, std::string("\0blob", 5)};
+  return {42, 43, "prefill a:1", "llama", {30, 16, 3, 64, kernels::DType::kF16}, 77, std::string("\0blob", 5)};
 }
 
 TEST(Messages, PeerInfoRoundTrips) {
@@ -16,6 +16,7 @@ TEST(Messages, PeerInfoRoundTrips) {
   ASSERT_TRUE(info.ok());
   EXPECT_EQ(info->instance, 42u);
   EXPECT_EQ(info->layout, MakeInfo().layout);
+  EXPECT_EQ(info->clock, 77u);
   EXPECT_EQ(info->fabric, MakeInfo().fabric);
 }
 
@@ -45,6 +46,7 @@ TEST(Messages, FramesRoundTripInAnyPieces) {
   Seal seal;
   seal.writes = 7;
   seal.bytes = uint64_t{1} << 40;
+  seal.last_layer_ns = int64_t{1} << 50;
   seal.first.token = 11;
   seal.first.logprob = {11, -0.5f, {{11, -0.5f}, {3, -2.0f}}, {{9, -4.0f}}};
   seal.first.prompt_logprobs = {{5, std::nanf(""), {}, {}}, {6, -1.0f, {{1, -0.25f}}, {}}};
@@ -65,6 +67,7 @@ TEST(Messages, FramesRoundTripInAnyPieces) {
     const Seal& got = std::get<Seal>(frames[0]);
     EXPECT_EQ(got.writes, 7u);
     EXPECT_EQ(got.bytes, seal.bytes);
+    EXPECT_EQ(got.last_layer_ns, seal.last_layer_ns);
     EXPECT_EQ(got.first.logprob.top, seal.first.logprob.top);
     EXPECT_EQ(got.first.logprob.requested, seal.first.logprob.requested);
     EXPECT_TRUE(std::isnan(got.first.prompt_logprobs[0].logprob));
@@ -76,8 +79,15 @@ TEST(Messages, FramesRoundTripInAnyPieces) {
 TEST(Messages, DifferentModelsAndLayoutsDoNotPair) {
   PeerInfo mine = MakeInfo(), theirs = MakeInfo();
   EXPECT_TRUE(CheckCompatible(mine, theirs).ok());
-  theirs.layout.page_tokens = 32;
-  EXPECT_NE(CheckCompatible(mine, theirs).message().find("--page-size"), std::string::npos);
+  theirs.layout.dtype = kernels::DType::kF32;
+  EXPECT_NE(CheckCompatible(mine, theirs).message().find("--kv-cache-dtype"), std::string::npos);
+  theirs = MakeInfo();
+  theirs.layout.page_tokens = 64;
+  EXPECT_TRUE(CheckCompatible(mine, theirs).ok());
+  for (const int hostile : {0, -16, 1 << 30}) {
+    theirs.layout.page_tokens = hostile;
+    EXPECT_NE(CheckCompatible(mine, theirs).message().find("--page-size"), std::string::npos) << hostile;
+  }
   theirs = MakeInfo();
   theirs.model = "qwen";
   EXPECT_NE(CheckCompatible(mine, theirs).message().find("--model-path"), std::string::npos);

@@ -60,6 +60,8 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     transfer::PeerId id;
     uint64_t pairing = 0;
     std::string name;
+    int page_tokens = 0;
+    const transfer::PagePlan* plan = nullptr;  // from our pool to its; of `plans`
     TimePoint seen_at;
   };
 
@@ -125,7 +127,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       auto id = link->Connect(*peer, Now() + 5s);
       co_await asio::post(executor, asio::use_awaitable);
       status = id.status();
-      if (id.ok()) co_await OnStrand([&] { AddPeer(*peer, *id); });
+      if (id.ok()) co_await OnStrand([&] { status = AddPeer(*peer, *id); });
     }
     if (!status.ok()) {
       log::warn("Refused to pair with decode at {}: {}", request.peer, status.ToString());
@@ -203,7 +205,13 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
 
   // --- Strand: peers and rooms ----------------------------------------------------------------
 
-  void AddPeer(const PeerInfo& info, transfer::PeerId id) {
+  Status AddPeer(const PeerInfo& info, transfer::PeerId id) {
+    const auto heads = static_cast<uint32_t>(link->self.layout.kv_heads);
+    const auto plan = plans.Get(PoolLayoutOf(link->self.layout), PoolLayoutOf(info.layout), {0, heads});
+    if (!plan.ok()) {
+      link->fabric->Disconnect(id);
+      return plan.status();
+    }
     // A restarted decode server registers under the same name: its old self is gone.
     for (auto it = peers.begin(); it != peers.end();) {
       if (it->first == info.instance || it->second.name == info.name) {
@@ -213,9 +221,11 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
         ++it;
       }
     }
-    peers[info.instance] = Peer{id, info.pairing, info.name, Now()};
-    log::info("Paired with {} over {}", info.name, link->fabric->report().provider);
+    peers[info.instance] = Peer{id, info.pairing, info.name, info.layout.page_tokens, *plan, Now()};
+    log::info("Paired with {} over {}, pages of {} tokens to pages of {}", info.name, link->fabric->report().provider,
+              link->self.layout.page_tokens, info.layout.page_tokens);
     ArmTick();
+    return Status::Ok();
   }
 
   void AddGrant(const std::shared_ptr<GrantCall>& call) {
@@ -225,8 +235,8 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
         peer->second.pairing != grant.pairing) {
       return call->Reject(Plain(409, "not paired with this instance: register first"));
     }
-    const int page_tokens = link->self.layout.page_tokens;
-    const int64_t pages = (int64_t{grant.prompt_tokens} + page_tokens - 1) / page_tokens - grant.cached_tokens / page_tokens;
+    const int page_tokens = peer->second.page_tokens;
+    const int64_t pages = PagesFor(grant.prompt_tokens, grant.cached_tokens, page_tokens);
     if (grant.cached_tokens % page_tokens != 0 || static_cast<int64_t>(grant.pages.size()) != pages) {
       return call->Reject(Plain(400, fmt::format("grant holds {} pages where {} are needed", grant.pages.size(), pages)));
     }
@@ -235,6 +245,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     }
     peer->second.seen_at = Now();
     call->peer = peer->second.id;
+    call->plan = peer->second.plan;
     Room& room = RoomOf(grant.room);
     room.grant = call;
     Perform(room, room.session.OnGrant());
@@ -319,7 +330,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     const auto self = shared_from_this();
     const int64_t number = room.number;
     request.observer = std::make_shared<KvPush>(
-        KvPush::Target{link->fabric.get(), room.send, link->self.layout, grant.pages, grant.cached_tokens},
+        KvPush::Target{link->fabric.get(), room.send, room.grant->plan, grant.pages, grant.cached_tokens},
         [this, self, number](Status why) {
           asio::post(strand, [this, self, number, why = std::move(why)] {
             if (Room* r = Find(number)) Perform(*r, r->session.OnFail(why));
@@ -372,6 +383,10 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     if (out.scheduled_at != TimePoint{}) {
       seal.queue_ms = static_cast<float>(Milliseconds(out.scheduled_at - room.started_at));
       seal.prefill_ms = static_cast<float>(Milliseconds(result.ended_at - out.scheduled_at));
+    }
+    if (result.last_layer_at != TimePoint{}) {
+      seal.last_layer_ns =
+          std::chrono::duration_cast<std::chrono::nanoseconds>(result.last_layer_at.time_since_epoch()).count();
     }
     room.grant->Send(EncodeFrame(seal), false);
     link->fabric->Finish(room.send);
@@ -503,6 +518,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   std::unordered_map<RequestId, int64_t> room_of_request;
   std::unordered_map<transfer::SendId, int64_t> send_rooms;
   std::unordered_map<uint64_t, Peer> peers;  // by instance
+  transfer::PlanCache plans;
   bool ticking = false, stopped = false;
   bool stop_called = false;  // by the owner's thread
   std::atomic<int> bootstrapping_count{0}, inflight_count{0};

@@ -106,6 +106,7 @@ asio::awaitable<Status> PrefillPeer::TryRegister() {
   }
   id_ = *id;
   name_ = info->name;
+  shares_clock_ = info->clock != 0 && info->clock == link.self.clock;
   co_return Status::Ok();
 }
 

@@ -58,6 +58,8 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   transfer::PeerId id() const { return id_; }
   uint64_t instance() const { return instance_; }
   uint64_t pairing() const { return pairing_; }
+  // Its times can be compared with ours.
+  bool shares_clock() const { return shares_clock_; }
   const http::Origin& origin() const { return origin_; }
   const std::string& name() const { return name_; }
   void Stop();
@@ -86,6 +88,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   uint64_t instance_ = 0;
   uint64_t pairing_ = 0;   // random, new with each registration
   std::string name_;
+  bool shares_clock_ = false;
   std::vector<Ready> waiting_;
   std::weak_ptr<PrefillPeer> leader_;  // what this address follows, while that is paired
   asio::steady_timer beat_;

@@ -68,7 +68,7 @@ json::object Usage(const Context& context, const Generation& generation, int sam
     if (s.transfer) {
       t["prefill_ms"] = s.transfer->prefill_ms;
       t["transfer_ms"] = s.transfer->transfer_ms;
-      t["transfer_exposed_ms"] = s.transfer->exposed_ms;
+      if (s.transfer->exposed_ms >= 0) t["transfer_exposed_ms"] = s.transfer->exposed_ms;
       t["transfer_bytes"] = s.transfer->bytes;
       t["provider"] = context.decode->fabric().provider;
     }

@@ -29,6 +29,7 @@ struct ServerOptions {
   uint16_t bootstrap_port = 8998;
   std::string transfer_backend = "fabric";
   transfer::Options fabric;
+  std::string sysfs_root = "/";      // holds sys/: network cards and their counters
   std::chrono::milliseconds bootstrap_timeout{30'000};
   std::chrono::milliseconds transfer_timeout{120'000};
 

@@ -2,7 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "common/log.h"
+#include "transfer/topology/hw_counters.h"
+#include "transfer/topology/topology.h"
 
 namespace baton::server {
 namespace {
@@ -90,6 +95,14 @@ std::string ModelFingerprint(const model::ModelConfig& c) {
   return fmt::format("{} with {} layers, hidden {}, {} heads, vocabulary {}", c.architecture, c.layers, c.hidden, c.heads, c.vocab);
 }
 
+// Which cards serve which GPU and which memory; nothing where there are no RDMA cards.
+void LogTopology(const std::string& sysfs_root) {
+  const auto topology = transfer::ReadSysfsTopology(sysfs_root);
+  if (!topology.ok() || topology->nics.empty()) return;
+  std::istringstream lines(topology->Describe());
+  for (std::string line; std::getline(lines, line);) log::info("{}", line);
+}
+
 disagg::LinkOptions LinkOf(const Context& c) {
   disagg::LinkOptions out;
   out.name = fmt::format("{} {}:{}", ModeName(c.options.mode), HostName(), c.options.port);
@@ -99,6 +112,12 @@ disagg::LinkOptions LinkOf(const Context& c) {
   const engine::EngineOptions& e = c.engine->options();
   out.fabric.max_sends = std::max<uint32_t>(out.fabric.max_sends, e.max_queued + e.max_running);
   out.fabric.max_slots = std::max<uint32_t>(out.fabric.max_slots, e.max_queued + e.max_running);
+  // The whole of the longest prompt in one push (a prefix hit): keys and values of each layer of each
+  // piece of a page, where the other side's pages are as small as can be expected.
+  constexpr uint64_t kSmallPage = 16, kMostRuns = 1 << 20;
+  const uint64_t pieces = static_cast<uint64_t>(e.context_length) / kSmallPage + 1;
+  const uint64_t runs = 2 * pieces * static_cast<uint64_t>(c.engine->kv_layout().layers);
+  out.fabric.max_queued_runs = static_cast<uint32_t>(std::clamp<uint64_t>(runs, out.fabric.max_queued_runs, kMostRuns));
   out.bootstrap_timeout = c.options.bootstrap_timeout;
   out.transfer_timeout = c.options.transfer_timeout;
   return out;
@@ -169,6 +188,9 @@ Status OpenRole(Context& c, boost::asio::any_io_executor executor, const StartPr
     c.decode = std::move(*service);
     c.decode->ExportMetrics(c.registry);
   }
+  if (const size_t counters = transfer::ExportHwCounters(c.registry, c.options.sysfs_root); counters > 0)
+    log::info("{} hardware counters of RDMA cards are in /metrics", counters);
+  LogTopology(c.options.sysfs_root);
   const transfer::FabricReport& report = c.prefill ? c.prefill->fabric() : c.decode->fabric();
   log::info("KV transfer: {}", report.ToString());
   if (!report.hardware_rdma) {

@@ -1,5 +1,7 @@
 #include "transfer/engine_metrics.h"
 
+#include <fmt/ranges.h>
+
 #include <string>
 
 namespace baton::transfer {
@@ -18,6 +20,7 @@ EngineMetrics::EngineMetrics(metrics::Registry& registry, std::shared_ptr<Stats>
                              const FabricReport& report)
     : registry_(registry), stats_(std::move(stats)), labels_({{"provider", report.provider}}) {
   AddTotals(report);
+  AddInfo(report);
   AddSeats();
 }
 
@@ -63,8 +66,8 @@ void EngineMetrics::AddTotals(const FabricReport& report) {
   add("baton_transfer_checksums_checked_total", "Writes verified by checksum", s.checksums_checked);
   add("baton_transfer_checksum_errors_total", "Writes whose checksum differed", s.checksum_errors);
   add("baton_transfer_registrations_total", "Memory regions registered", s.registrations);
-  add("baton_transfer_registration_seconds_total", "Time spent on registering memory",
-      s.registration_us, 1e-6);
+  add("baton_transfer_registration_ms_total", "Milliseconds spent on registering memory",
+      s.registration_us, 1e-3);
   add("baton_transfer_worker_steps_total", "Turns of the transfer worker", s.steps);
   const double gbps = report.self_test_gb_per_s;
   registry_.AddCallback("baton_transfer_self_test_gb_per_second",
@@ -72,6 +75,19 @@ void EngineMetrics::AddTotals(const FabricReport& report) {
   const double rdma = report.hardware_rdma ? 1 : 0;
   registry_.AddCallback("baton_transfer_hardware_rdma", "1 when writes are done by RDMA hardware",
                         [rdma] { return rdma; }, labels_);
+}
+
+// What was chosen at start, as labels: the value is always 1.
+void EngineMetrics::AddInfo(const FabricReport& report) {
+  metrics::Labels labels = labels_;
+  labels.insert(labels.end(), {{"fabric", report.fabric},
+                               {"rails", fmt::format("{}", fmt::join(report.rails, ","))},
+                               {"write_path", report.write_path},
+                               {"rdma", report.hardware_rdma ? "yes" : "no"},
+                               {"libfabric", report.libfabric_version},
+                               {"nixl", report.nixl_version}});
+  registry_.AddCallback("baton_transfer_info", "The data plane that was chosen at start", [] { return 1.0; },
+                        std::move(labels));
 }
 
 void EngineMetrics::AddSeats() {
@@ -88,6 +104,10 @@ void EngineMetrics::AddSeats() {
         seat.bytes_received, labels);
     Add("baton_transfer_peer_received_writes_total", "Writes of the peer that arrived",
         seat.writes_received, labels);
+    Add("baton_transfer_peer_data_in_flight_bytes", "Data posted to the peer and not completed",
+        seat.data_in_flight, labels);
+    Add("baton_transfer_peer_data_limit_bytes", "Most data in flight to the peer, so that control does not wait",
+        seat.data_limit, labels);
     for (size_t priority = 0; priority < kPriorities; ++priority) AddFlow(i, priority);
   }
 }

@@ -22,6 +22,7 @@ class EngineMetrics {
 
  private:
   void AddTotals(const FabricReport& report);
+  void AddInfo(const FabricReport& report);
   void AddFlow(uint32_t seat, size_t priority);
   void AddTimes(const char* name, const char* help, uint32_t seat, size_t priority,
                 Stats::Times Stats::Flow::*times);

@@ -284,7 +284,10 @@ TEST(EngineMetrics, NamePeersAndClasses) {
            "baton_transfer_peer_writes_total{provider=\"loopback\",peer=\"0\",class=\"background\"} 2",
            "baton_transfer_peer_bytes_per_write{provider=\"loopback\",peer=\"0\",class=\"background\"} 200",
            "baton_transfer_peer_write_seconds_count{provider=\"loopback\",peer=\"0\",class=\"background\"} 2",
-           "baton_transfer_registrations_total{provider=\"loopback\"} 1"})
+           "baton_transfer_registrations_total{provider=\"loopback\"} 1",
+           "baton_transfer_registration_ms_total{provider=\"loopback\"} ",
+           "baton_transfer_peer_data_in_flight_bytes{provider=\"loopback\",peer=\"0\"} 0",
+           "baton_transfer_info{provider=\"loopback\",fabric=\"", "write_path=\"", "rdma=\"no\""})
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   EXPECT_EQ(text.find("peer=\"1\""), std::string::npos);
 }

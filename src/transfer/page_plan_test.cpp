@@ -183,6 +183,30 @@ TEST(PagePlan, EqualPageMajorPoolsMoveWholePages) {
   EXPECT_EQ(runs.size(), 4u);
 }
 
+TEST(PagePlan, AppendsWithoutJoiningWhatWasThere) {
+  const PoolLayout l = PoolLayout::PageMajor(1, 1, 1, 1, 100);
+  const Result<PagePlan> plan = PagePlan::Make(l, l);
+  ASSERT_TRUE(plan.ok());
+  Runs out = {{0, 0, 100}};
+  PagePlan::Scratch scratch;
+  const std::vector<PageId> page = {1};
+  ASSERT_TRUE(plan->Append({page, 0}, {page, 0}, {0, 1, 0, 1}, scratch, out).ok());
+  EXPECT_EQ(out.size(), 2u);
+}
+
+TEST(PagePlan, OffsetsBeyond32BitsAreExact) {
+  const PoolLayout l = PoolLayout::PageMajor(1, 1, 1, 1, 1 << 20);
+  const Result<PagePlan> plan = PagePlan::Make(l, l);
+  ASSERT_TRUE(plan.ok());
+  Runs out;
+  PagePlan::Scratch scratch;
+  const std::vector<PageId> from = {2'000'000'000}, to = {1'999'999'999};
+  ASSERT_TRUE(plan->Append({from, 0}, {to, 0}, {0, 1, 0, 1}, scratch, out).ok());
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].local_offset, 2'000'000'000ull << 20);
+  EXPECT_EQ(out[0].remote_offset, 1'999'999'999ull << 20);
+}
+
 TEST(PagePlan, LayerMajorPoolsJoinAcrossPagesOfAnySize) {
   const PoolLayout small = PoolLayout::LayerMajor(4, 2, 16, 2, 64, 100);
   const PoolLayout large = PoolLayout::LayerMajor(4, 2, 64, 2, 64, 25);

@@ -27,20 +27,6 @@ Status CheckLayout(const char* side, const PoolLayout& l) {
 
 }  // namespace
 
-void PlanPages(std::span<const PageId> source, std::span<const PageId> target, PageSlice slice,
-               std::vector<Run>& out) {
-  BATON_CHECK(source.size() == target.size(), "{} source pages, {} target pages", source.size(),
-              target.size());
-  BATON_CHECK(slice.bytes <= slice.page_bytes && slice.offset <= slice.page_bytes - slice.bytes,
-              "slice [{}, +{}) of a page of {} bytes", slice.offset, slice.bytes, slice.page_bytes);
-  if (slice.bytes == 0) return;
-  const size_t first = out.size();
-  // Slices of pages never touch their neighbours; whole pages do.
-  for (size_t i = 0; i < source.size(); ++i)
-    Join(out, first, static_cast<uint64_t>(source[i]) * slice.page_bytes + slice.offset,
-         static_cast<uint64_t>(target[i]) * slice.page_bytes + slice.offset, slice.bytes);
-}
-
 PoolLayout PoolLayout::PageMajor(uint32_t layers, uint32_t planes, uint32_t page_tokens,
                                  uint32_t heads, uint64_t head_bytes) {
   PoolLayout l{.layers = layers, .heads = heads, .planes = planes, .page_tokens = page_tokens,

@@ -25,19 +25,6 @@
 
 namespace baton::transfer {
 
-// The part of each page that moves: [offset, offset + bytes) of page_bytes. One layer of a page, or
-// all of it.
-struct PageSlice {
-  uint64_t page_bytes = 0;
-  uint64_t offset = 0;
-  uint64_t bytes = 0;
-};
-
-// Appends runs for source[i] -> target[i] (same count). Whole pages that follow each other on both
-// sides become one run. For pools of equal layout; PagePlan does the rest.
-void PlanPages(std::span<const PageId> source, std::span<const PageId> target, PageSlice slice,
-               std::vector<Run>& out);
-
 // One rank's pool inside its region. Element (page p, layer l, plane c, token t, head h) is
 // head_bytes at base + p * page_stride + l * layer_stride + c * plane_stride + t * token_stride +
 // h * head_stride, where l and h count from the rank's first.

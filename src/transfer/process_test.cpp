@@ -93,16 +93,20 @@ TEST_P(ProcessTest, MovesRandomPagesByteExact) {
   std::mt19937 random(42);
   const std::vector<PageId> from = Shuffled(kPages, random), to = Shuffled(kPages, random);
   // Half of the pages in one transfer, the rest layer by layer.
+  constexpr uint32_t kLayers = 4, kTokens = 4, kHalf = kPages / 2;
+  const PoolLayout layout = PoolLayout::PageMajor(kLayers, 2, kTokens, 1, kPage / (kLayers * 2 * kTokens));
+  const Result<PagePlan> plan = PagePlan::Make(layout, layout);
+  ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+  PagePlan::Scratch scratch;
   std::vector<transfer::Run> runs;
-  constexpr uint32_t kHalf = kPages / 2;
-  PlanPages(std::span(from).first(kHalf), std::span(to).first(kHalf), {kPage, 0, kPage}, runs);
-  Transfer(remote, peer, runs);
-  for (uint64_t layer = 0; layer < 4; ++layer) {
+  const auto move = [&](uint32_t first_page, uint32_t layer_begin, uint32_t layer_end) {
     runs.clear();
-    PlanPages(std::span(from).last(kHalf), std::span(to).last(kHalf),
-              {kPage, layer * kPage / 4, kPage / 4}, runs);
+    const PlanRange range{layer_begin, layer_end, first_page * kTokens, (first_page + kHalf) * kTokens};
+    ASSERT_TRUE(plan->Append({from, 0}, {to, 0}, range, scratch, runs).ok());
     Transfer(remote, peer, runs);
-  }
+  };
+  move(0, 0, kLayers);
+  for (uint32_t layer = 0; layer < kLayers; ++layer) move(kHalf, layer, layer + 1);
   const std::string got = remote.Read(0, kPages * kPage);
   ASSERT_EQ(got.size(), kPages * kPage);
   for (uint32_t i = 0; i < kPages; ++i)

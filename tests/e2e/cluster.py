@@ -136,10 +136,11 @@ class Server(Process):
 class Cluster:
     """A router in front of prefill and decode servers; a monolithic server when both counts are 0."""
 
-    def __init__(self, prefill=1, decode=1, model=SMOLLM2, provider="tcp", router="baton", extra=(), router_extra=()):
+    def __init__(self, prefill=1, decode=1, model=SMOLLM2, provider="tcp", router="baton", extra=(), router_extra=(),
+                 prefill_extra=(), decode_extra=()):
         self.log_dir = tempfile.mkdtemp(prefix="baton-e2e-")
-        self.prefills = [Server(f"prefill{i}", self.log_dir, model, "prefill", provider, extra) for i in range(prefill)]
-        self.decodes = [Server(f"decode{i}", self.log_dir, model, "decode", provider, extra) for i in range(decode)]
+        self.prefills = [Server(f"prefill{i}", self.log_dir, model, "prefill", provider, [*extra, *prefill_extra]) for i in range(prefill)]
+        self.decodes = [Server(f"decode{i}", self.log_dir, model, "decode", provider, [*extra, *decode_extra]) for i in range(decode)]
         self.mono = None if prefill else Server("mono", self.log_dir, model, "null", provider, extra)
         self.router = None
         try:

@@ -176,7 +176,8 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   if (options.require_rdma)
     return Error(Code::kUnsupported,
                  "RDMA is required and not there: found {} ({}). Install the EFA driver and its "
-                 "libfabric, give the container its EFA devices, or drop --require-rdma",
+                 "libfabric, give the container its EFA devices, or go without: --no-require-rdma, or "
+                 "--transfer-provider tcp",
                  FoundProviders(), no_efa.ok() ? "another provider was asked for" : no_efa.message());
   if (kind == ProviderKind::kEfa)
     return Error(Code::kUnsupported, "provider efa is not usable: {}; found {}", no_efa.message(),
