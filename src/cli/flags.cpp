@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 
+#include "cli/config_file.h"
 #include "cli/flag_suggestion.h"
 
 namespace baton::cli {
@@ -61,36 +61,6 @@ Status CheckValue(const Flag& flag, const std::string& text) {
   return Status::Ok();
 }
 
-// The flat part of YAML that flag files use: `key: value`, comments, quotes, true/false.
-Result<std::vector<std::pair<std::string, std::string>>> ReadConfig(const std::string& path) {
-  std::ifstream in(path);
-  if (!in) return Error(Code::kNotFound, "--config: cannot read {}", path);
-  std::vector<std::pair<std::string, std::string>> out;
-  std::string line;
-  for (int number = 1; std::getline(in, line); ++number) {
-    const auto trim = [](std::string text) {
-      text.erase(0, std::min(text.find_first_not_of(" \t\r"), text.size()));
-      text.erase(text.find_last_not_of(" \t\r") + 1);
-      return text;
-    };
-    if (const size_t hash = line.find(" #"); hash != std::string::npos) line.resize(hash);
-    line = trim(line);
-    if (line.empty() || line[0] == '#' || line == "---") continue;
-    const size_t colon = line.find(':');
-    if (colon == std::string::npos) {
-      return Error(Code::kInvalidArgument, "--config {} line {}: expected \"key: value\"", path, number);
-    }
-    std::string key = trim(line.substr(0, colon));
-    std::string value = trim(line.substr(colon + 1));
-    if (value.size() >= 2 && (value[0] == '"' || value[0] == '\'') && value.back() == value[0]) {
-      value = value.substr(1, value.size() - 2);
-    }
-    std::replace(key.begin(), key.end(), '_', '-');
-    out.emplace_back(std::move(key), std::move(value));
-  }
-  return out;
-}
-
 bool IsTrue(std::string_view text) { return text == "true" || text == "True" || text == "1" || text == "yes"; }
 
 }  // namespace
@@ -132,9 +102,9 @@ Result<FlagValues> ParseFlags(std::span<const Flag> flags, std::vector<std::stri
     if (key == "config") config = value;
   }
   if (config.empty()) return out;
-  auto entries = ReadConfig(config);
+  auto entries = ReadConfigFile(config);
   if (!entries.ok()) return entries.status();
-  for (const auto& [key, value] : *entries) {
+  for (const auto& [key, value, line] : *entries) {
     const Flag* flag = FindExact(flags, key);
     if (!flag) {
       const auto found = FindFlag(flags, key);

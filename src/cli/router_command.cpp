@@ -5,6 +5,8 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
+#include <set>
 #include <thread>
 
 #include <sys/resource.h>
@@ -13,7 +15,9 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "cli/discovery_flags.h"
 #include "cli/flag_suggestion.h"
+#include "cli/router_config.h"
 #include "cli/web_page.h"
 #include "common/log.h"
 #include "router/router.h"
@@ -48,6 +52,8 @@ struct RouterFlags {
   double check_interval_s = 1, check_timeout_s = 5;
   bool disable_retries = false, disable_breaker = false, disable_health_check = false;
   std::string log_level = "info";
+  std::string config;
+  DiscoveryFlags discovery;
   unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, 8u);
 };
 
@@ -100,6 +106,9 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
   router::RouterOptions o = flags.options;
   if (Status s = ReadPrefillUrls(flags.prefill, &o.prefill); !s.ok()) return s;
   if (Status s = ReadPolicies(flags, &o); !s.ok()) return s;
+  auto discovery = ToDiscoveryOptions(flags.discovery);
+  if (!discovery.ok()) return discovery.status();
+  o.discovery = std::move(*discovery);
   if (flags.queue_size < 0) {
     return Error(Code::kInvalidArgument, "--queue-size must not be negative; 0 means no queue");
   }
@@ -165,6 +174,73 @@ class Shutdown {
   TimePoint deadline_{};
 };
 
+// SIGHUP: the workers and the log level of the config file, and the workers file, anew.
+class Reloading {
+ public:
+  Reloading(boost::asio::io_context& io, router::Router& router, const RouterFlags& flags, std::optional<RouterConfig>& config)
+      : router_(router), flags_(flags), config_(config), signals_(io, SIGHUP) {
+    Await();
+  }
+
+ private:
+  void Await() {
+    signals_.async_wait([this](const boost::system::error_code& ec, int) {
+      if (ec) return;
+      if (const Status s = Reload(); s.ok()) log::info("SIGHUP: read anew");
+      else log::error("SIGHUP: {}; what was in force stays", s.message());
+      Await();
+    });
+  }
+  Status Reload() {
+    RouterFlags flags;
+    flags.prefill = flags_.prefill;
+    flags.options.decode = flags_.options.decode;
+    flags.options.worker_urls = flags_.options.worker_urls;
+    if (!config_) return Apply(flags);
+    auto values = config_->Reread();
+    if (!values.ok()) return values.status();
+    const auto take = [&](const char* key, std::vector<std::string>* list) {
+      if (!config_->FromCommandLine(key)) *list = (*values)[key];
+    };
+    take("prefill", &flags.prefill);
+    take("decode", &flags.options.decode);
+    take("worker-urls", &flags.options.worker_urls);
+    if (Status s = Apply(flags); !s.ok()) return s;
+    if (!config_->FromCommandLine("log-level")) {
+      const auto level = values->find("log-level");
+      log::SetLevel(level == values->end() ? "info" : level->second.at(0));
+    }
+    TellWhatStays(*values);
+    config_->Accept(std::move(*values));
+    return Status::Ok();
+  }
+  Status Apply(const RouterFlags& flags) {
+    router::RouterOptions fresh;
+    if (Status s = ReadPrefillUrls(flags.prefill, &fresh.prefill); !s.ok()) return s;
+    fresh.decode = flags.options.decode;
+    fresh.worker_urls = flags.options.worker_urls;
+    return router_.Reload(fresh);
+  }
+  void TellWhatStays(const RouterConfig::Values& values) const {
+    std::set<std::string> keys;
+    for (const auto* side : {&values, &config_->values()}) {
+      for (const auto& [key, words] : *side) keys.insert(key);
+    }
+    for (const std::string& key : keys) {
+      if (key == "prefill" || key == "decode" || key == "worker-urls" || key == "log-level") continue;
+      const auto now = values.find(key), before = config_->values().find(key);
+      const bool same = now != values.end() && before != config_->values().end() && now->second == before->second;
+      const bool both_empty = (now == values.end() || now->second.empty()) && (before == config_->values().end() || before->second.empty());
+      if (!same && !both_empty) log::warn("--config: {} has changed; it takes effect when the router starts anew", key);
+    }
+  }
+
+  router::Router& router_;
+  const RouterFlags& flags_;
+  std::optional<RouterConfig>& config_;
+  boost::asio::signal_set signals_;
+};
+
 // A stream holds three sockets; the usual soft limit of 1024 ends at some 300 of them.
 void RaiseFileLimit() {
   rlimit limit{};
@@ -173,7 +249,16 @@ void RaiseFileLimit() {
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) log::warn("the limit of open files stays as it was");
 }
 
-int RunRouter(RouterFlags& flags) {
+int RunRouter(CLI::App& command, RouterFlags& flags) {
+  std::optional<RouterConfig> config;
+  if (!flags.config.empty()) {
+    auto loaded = RouterConfig::Load(command, flags.config);
+    if (!loaded.ok()) {
+      fmt::print(stderr, "baton router: {}\n", loaded.status().message());
+      return 2;
+    }
+    config.emplace(std::move(*loaded));
+  }
   log::Init(flags.log_level, "router");
   auto options = ToOptions(flags);
   if (!options.ok()) {
@@ -196,9 +281,10 @@ int RunRouter(RouterFlags& flags) {
   auto router = router::Router::Start(io.get_executor(), std::move(*options));
   if (!router.ok()) {
     fmt::print(stderr, "baton router: {}\n", router.status().message());
-    return 1;
+    return router.status().code() == Code::kInvalidArgument ? 2 : 1;
   }
   const Shutdown shutdown(io, **router, grace);
+  const Reloading reloading(io, **router, flags, config);
   std::vector<std::thread> extra;
   for (int i = 1; i < threads; ++i) extra.emplace_back([&io] { io.run(); });
   io.run();
@@ -321,6 +407,7 @@ void AddOperation(CLI::App& c, RouterFlags& f) {
   c.add_option("--prometheus-port", o.prometheus_port, "Port of /metrics; -1: main port only")->capture_default_str();
   c.add_option("--prometheus-host", o.prometheus_host, "Address of /metrics")->capture_default_str();
   c.add_option("--prometheus-duration-buckets", o.duration_buckets, "Bounds of the duration histograms, seconds")->type_name("SECONDS...");
+  c.add_option("--config", f.config, "File of flags, key: value; the command line wins. SIGHUP reads its workers and log-level anew")->type_name("FILE");
   c.add_option("--log-level", f.log_level, "debug, info, warning or error")->capture_default_str();
 }
 
@@ -331,6 +418,7 @@ void AddRouterCommand(CLI::App& app, int* exit_code) {
   CLI::App* const command = app.add_subcommand("router", "Routes requests to prefill and decode servers");
   command->allow_extras();  // so that an unknown flag gets a suggestion
   AddPlaces(*command, *flags);
+  AddDiscoveryFlags(*command, flags->discovery);
   AddPolicies(*command, *flags);
   AddAdmission(*command, *flags);
   AddUnused(*command, *flags);
@@ -343,7 +431,7 @@ void AddRouterCommand(CLI::App& app, int* exit_code) {
       *exit_code = 2;
       return;
     }
-    *exit_code = RunRouter(*flags);
+    *exit_code = RunRouter(*command, *flags);
   });
 }
 

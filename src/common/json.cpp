@@ -1,5 +1,6 @@
 #include "common/json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -89,9 +90,12 @@ class ValueHandler {
   std::string number_;  // the parts of a number so far
 };
 
-}  // namespace
+struct Failure {
+  size_t offset = 0;
+  std::string reason;
+};
 
-Result<value> Parse(std::string_view text) {
+std::optional<value> ParseOr(std::string_view text, Failure* failure) {
   boost::json::parse_options options;
   options.max_depth = 64;
   boost::json::basic_parser<ValueHandler> parser(options);
@@ -102,18 +106,37 @@ Result<value> Parse(std::string_view text) {
     if (!error && consumed < text.size()) {
       const auto rest = text.substr(consumed);
       if (rest.find_first_not_of(" \t\r\n") != rest.npos) {
-        return Error(Code::kInvalidArgument, "invalid JSON at byte {}: text after the value",
-                     consumed);
+        *failure = {consumed, "text after the value"};
+        return std::nullopt;
       }
     }
     if (error) {
-      return Error(Code::kInvalidArgument, "invalid JSON at byte {}: {}", consumed,
-                   error.message());
+      *failure = {consumed, error.message()};
+      return std::nullopt;
     }
     return parser.handler().Release();
   } catch (const std::exception& e) {
-    return Error(Code::kInvalidArgument, "invalid JSON: {}", e.what());
+    *failure = {consumed, e.what()};
+    return std::nullopt;
   }
+}
+
+}  // namespace
+
+Result<value> Parse(std::string_view text) {
+  Failure failure;
+  if (auto parsed = ParseOr(text, &failure)) return std::move(*parsed);
+  return Error(Code::kInvalidArgument, "invalid JSON at byte {}: {}", failure.offset, failure.reason);
+}
+
+Result<value> ParseFile(std::string_view place, std::string_view text) {
+  Failure failure;
+  if (auto parsed = ParseOr(text, &failure)) return std::move(*parsed);
+  const std::string_view before = text.substr(0, failure.offset);
+  const size_t line = 1 + static_cast<size_t>(std::count(before.begin(), before.end(), '\n'));
+  const size_t line_begin = before.rfind('\n') + 1;  // npos + 1 is 0
+  return Error(Code::kInvalidArgument, "{} line {}, column {}: invalid JSON: {}", place, line,
+               before.size() - line_begin + 1, failure.reason);
 }
 
 const value* Find(const object& from, std::string_view key) {

@@ -20,6 +20,8 @@ using boost::json::value;
 // Depth 64; integers stay int64/uint64 (bootstrap rooms are 63-bit); invalid UTF-8 is refused.
 // kInvalidArgument names the byte offset and the reason.
 Result<value> Parse(std::string_view text);
+// For files: kInvalidArgument names `place`, line and column instead.
+Result<value> ParseFile(std::string_view place, std::string_view text);
 
 // `object[key]`, or nullptr when it is absent or null.
 const value* Find(const object& from, std::string_view key);

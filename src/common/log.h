@@ -12,6 +12,8 @@ namespace baton::log {
 // Sets level ("debug", "info", "warning", "error"; anything else means info) and the text that
 // follows the time ("TP0", "router"; empty for none). Call once, before threads start.
 void Init(std::string_view level, std::string_view tag);
+// The level alone, at any time.
+void SetLevel(std::string_view level);
 
 using spdlog::debug;
 using spdlog::error;

@@ -11,6 +11,9 @@ namespace {
 // A server that closes an idle connection does so before it reads: it shows within a round trip.
 // One that kept silent for longer has the request, which is then not sent again here.
 constexpr Duration kStaleTime = std::chrono::milliseconds(250);
+// A connection that was quiet for longer may have died without a sign: its peer is gone, or a box on the
+// way forgot it. The first request on it must be acknowledged.
+constexpr Duration kQuietTime = std::chrono::milliseconds(500);
 
 // Host first (RFC 9112 section 3.2), then the caller's fields, then the length.
 std::string RequestHead(const Origin& origin, const ClientRequest& request) {
@@ -74,14 +77,17 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
   const bool head_request = request.method == "HEAD";
 
   Status stale;
-  if (auto reused = pool->Take(origin)) {
+  Duration idle_for{};
+  if (auto reused = pool->Take(origin, &idle_for)) {
     const TimePoint begun = Now();
     auto stream = std::make_unique<PooledStream>(pool, std::move(reused));
-    stale = co_await stream->Exchange(list, head_request, deadline);
+    stale = co_await stream->Exchange(list, head_request, deadline, idle_for > kQuietTime);
     if (stale.ok()) co_return std::unique_ptr<ClientStream>(std::move(stream));
+    const bool silent = stale.code() == Code::kDeadlineExceeded || stream->unacknowledged();
+    if (silent && !stream->got_bytes()) pool->Distrust(origin);  // the others may be as dead as this one
     if (stale.code() != Code::kUnavailable || stream->got_bytes()) co_return stale;
-    if (Now() - begun > kStaleTime) co_return stale;
-    // The server closed the idle connection just as we took it; a new one decides.
+    if (Now() - begun > kStaleTime && !stream->unacknowledged()) co_return stale;
+    // The server closed the idle connection just as we took it, or never saw the request; a new one decides.
   }
   auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
   const Status connected =

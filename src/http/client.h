@@ -1,7 +1,8 @@
 // HTTP/1.1 client on Asio coroutines with a keep-alive pool per origin.
 //
 // A pooled connection that turns out to be stale (closed by the peer before the first response
-// byte) is replaced once, silently; nothing else is retried here. Every step has a deadline.
+// byte, or dead: the request is not even acknowledged) is replaced once, silently; nothing else is
+// retried here. Every step has a deadline.
 // Thread-safe when used from one io_context's threads; each ClientStream belongs to one coroutine.
 #pragma once
 

@@ -45,6 +45,8 @@ Status ClientConnection::Failure(std::string_view text) const {
     case Code::kDeadlineExceeded:
       return Error(Code::kDeadlineExceeded, "{}: no answer by the deadline", origin_.ToString());
     case Code::kCancelled: return Cancelled();
+    case Code::kUnavailable:
+      return Error(Code::kUnavailable, "{}: the connection is dead: nothing acknowledged what was sent", origin_.ToString());
     default: return Error(Code::kUnavailable, "{}: {}", origin_.ToString(), text);
   }
 }

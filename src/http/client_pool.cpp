@@ -5,7 +5,7 @@ namespace baton::http {
 ClientPool::ClientPool(asio::any_io_executor executor, ClientOptions options)
     : executor_(std::move(executor)), options_(options), sweep_(executor_) {}
 
-std::shared_ptr<ClientConnection> ClientPool::Take(const Origin& origin) {
+std::shared_ptr<ClientConnection> ClientPool::Take(const Origin& origin, Duration* idle_for) {
   while (true) {
     Idle idle;
     {
@@ -15,7 +15,8 @@ std::shared_ptr<ClientConnection> ClientPool::Take(const Origin& origin) {
       idle = std::move(found->second.back());
       found->second.pop_back();
     }
-    if (Now() - idle.since < options_.idle_timeout && !idle.connection->Stale())
+    *idle_for = Now() - idle.since;
+    if (*idle_for < options_.idle_timeout && !idle.connection->Stale())
       return std::move(idle.connection);
     idle.connection->Close();
   }
@@ -51,6 +52,14 @@ void ClientPool::Sweep() {
     it = it->second.empty() ? idle_.erase(it) : std::next(it);
   }
   if (!idle_.empty() && !closed_) ArmSweepLocked();
+}
+
+void ClientPool::Distrust(const Origin& origin) {
+  const std::lock_guard lock(mutex_);
+  const auto found = idle_.find(origin);
+  if (found == idle_.end()) return;
+  for (const Idle& idle : found->second) idle.connection->Close();
+  idle_.erase(found);
 }
 
 void ClientPool::CloseIdle() {

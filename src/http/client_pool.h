@@ -21,11 +21,13 @@ class ClientPool : public std::enable_shared_from_this<ClientPool> {
   const asio::any_io_executor& executor() const { return executor_; }
   const ClientOptions& options() const { return options_; }
 
-  // A connection that still looks alive, or nullptr.
-  std::shared_ptr<ClientConnection> Take(const Origin& origin);
+  // A connection that still looks alive, or nullptr. `idle_for` tells for how long it lay here.
+  std::shared_ptr<ClientConnection> Take(const Origin& origin, Duration* idle_for);
   // Closes it instead when the origin has enough of them or the pool is closed.
   void Put(std::shared_ptr<ClientConnection> connection);
   void CloseIdle();
+  // Those of one origin: one of them turned out to be dead without having looked so.
+  void Distrust(const Origin& origin);
   // As CloseIdle, and nothing is kept from now on.
   void Close();
 

@@ -7,6 +7,8 @@ namespace baton::http {
 namespace {
 
 constexpr int kMaxInterimResponses = 16;
+// The kernel sends again after 0.2, 0.6 and 1.4 s: what is not acknowledged by then was not lost by chance.
+constexpr std::chrono::milliseconds kAckTime{1'500};
 
 }  // namespace
 
@@ -28,8 +30,9 @@ Status PooledStream::Corrupt(std::string_view what) {
 }
 
 asio::awaitable<Status> PooledStream::Exchange(SendList request, bool head_request,
-                                               TimePoint deadline) {
+                                               TimePoint deadline, bool verify) {
   connection_->watchdog().SetDeadline(deadline);
+  if (verify) connection_->watchdog().CheckAcks(Now() + kAckTime, kAckTime - std::chrono::milliseconds(100));
   const Status sent = co_await connection_->Write(request);
   if (!sent.ok() && sent.code() != Code::kUnavailable) co_return sent;
   // A server may answer and close before it has read everything (413): look for that answer.

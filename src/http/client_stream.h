@@ -18,9 +18,12 @@ class PooledStream final : public ClientStream {
   ~PooledStream() override;
 
   // Sends the request and reads the head of the final response (1xx are skipped).
-  asio::awaitable<Status> Exchange(SendList request, bool head_request, TimePoint deadline);
+  // With `verify` the peer must acknowledge soon, or the connection counts as dead (kUnavailable).
+  asio::awaitable<Status> Exchange(SendList request, bool head_request, TimePoint deadline, bool verify = false);
   // After a failed Exchange: whether any byte of a response had come.
   bool got_bytes() const { return got_bytes_; }
+  // ... and whether it failed because nothing was acknowledged: nobody has read the request.
+  bool unacknowledged() const { return connection_->watchdog().reason() == Code::kUnavailable; }
 
   int status() const override { return status_; }
   const Headers& headers() const override { return headers_; }

@@ -203,6 +203,87 @@ TEST_F(ClientTest, StaleConnectionIsReplacedOnce) {
   server.join();
 }
 
+// A connection whose peer vanished looks alive: no end, no reset, only silence.
+TEST_F(ClientTest, VanishedPeerIsReplacedWithoutAFailure) {
+  for (const size_t body_bytes : {size_t{10}, size_t{16} << 20}) {  // the large one fills the send buffer
+    std::atomic<bool> vanished{false};
+    std::thread server([&] {
+      RawSocket first = listener_.Accept(), second;
+      first.ReadUntil("\r\n\r\n");
+      first.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+      first.Vanish();
+      vanished = true;
+      second = listener_.Accept();
+      second.ReadUntil("\r\n\r\n");
+      std::string body(body_bytes, '\0');
+      for (size_t have = 0; have < body_bytes;) {
+        const ssize_t n = ::recv(second.fd(), body.data() + have, body_bytes - have, 0);
+        ASSERT_GT(n, 0);
+        have += static_cast<size_t>(n);
+      }
+      EXPECT_EQ(body, std::string(body_bytes, 'x'));
+      second.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n2");
+    });
+    EXPECT_EQ(Fetch(Get())->body, "1");
+    ASSERT_TRUE(Eventually([&] { return vanished.load(); }));
+    std::this_thread::sleep_for(600ms);  // long enough to be distrusted
+    const auto result = Fetch({"POST", "/", {}, std::string(body_bytes, 'x')});
+    EXPECT_TRUE(result.ok()) << result.status().ToString();
+    server.join();
+  }
+}
+
+TEST_F(ClientTest, OneVanishedPeerCondemnsTheIdleConnectionsBesideIt) {
+  constexpr int kConnections = 4;
+  std::atomic<int> vanished{0};
+  std::thread server([&] {
+    std::vector<RawSocket> sockets;
+    for (int i = 0; i < kConnections; ++i) sockets.push_back(listener_.Accept());
+    for (RawSocket& socket : sockets) {
+      socket.ReadUntil("\r\n\r\n");
+      socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+      socket.Vanish();
+    }
+    vanished = kConnections;
+    RawSocket fresh = listener_.Accept();
+    for (int i = 0; i < 2; ++i) {
+      fresh.ReadUntil("\r\n\r\n");
+      fresh.Send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + std::to_string(i));
+    }
+  });
+  std::vector<std::thread> users;
+  for (int i = 0; i < kConnections; ++i) {
+    users.emplace_back([&] { EXPECT_TRUE(Fetch(Get()).ok()); });
+  }
+  for (std::thread& user : users) user.join();
+  ASSERT_EQ(vanished, kConnections);
+  std::this_thread::sleep_for(600ms);
+  // The second request takes the connection of the first, not another dead one.
+  for (const char* want : {"0", "1"}) {
+    const auto result = Fetch(Get());
+    ASSERT_TRUE(result.ok()) << result.status().ToString();
+    EXPECT_EQ(result->body, want);
+  }
+  server.join();
+}
+
+// Slow is not gone: the request was acknowledged, so it is not sent twice.
+TEST_F(ClientTest, SlowPeerIsWaitedForAfterAPause) {
+  std::thread server([&] {
+    RawSocket socket = listener_.Accept();
+    for (const auto delay : {0ms, 2500ms}) {
+      socket.ReadUntil("\r\n\r\n");
+      std::this_thread::sleep_for(delay);
+      socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+    EXPECT_FALSE(listener_.Pending(0ms));
+  });
+  EXPECT_TRUE(Fetch(Get()).ok());
+  std::this_thread::sleep_for(600ms);
+  EXPECT_TRUE(Fetch(Get()).ok());
+  server.join();
+}
+
 TEST_F(ClientTest, DoesNotReuseWhatItMustNot) {
   for (const char* bytes :
        {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1",

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,6 +39,9 @@ bool IsStale(int fd);
 
 // Bytes that were sent but not yet taken by the peer.
 size_t UnsentBytes(int fd);
+// Has the peer's kernel said nothing for `silence` while it owes an acknowledgement? False when that
+// cannot be told. A closed receive window does not count: such a peer answers probes.
+bool IsUnacknowledged(int fd, std::chrono::milliseconds silence);
 
 // No Nagle delay, and keep-alive probes that find a dead peer within about two minutes.
 void TuneSocket(int fd);

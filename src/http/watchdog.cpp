@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+#include "http/socket_io.h"
+
 namespace baton::http {
 
 void Watchdog::Attach(int fd) {
@@ -13,7 +15,7 @@ void Watchdog::Attach(int fd) {
 void Watchdog::Detach() {
   const std::lock_guard lock(mutex_);
   fd_ = -1;
-  deadline_ = TimePoint::max();
+  deadline_ = ack_check_ = TimePoint::max();
   timer_.cancel();
 }
 
@@ -24,8 +26,8 @@ void Watchdog::SetDeadline(TimePoint deadline) {
 }
 
 void Watchdog::ArmLocked() {
-  armed_ = deadline_;
-  timer_.expires_at(deadline_);
+  armed_ = NextLocked();
+  timer_.expires_at(armed_);
   timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& ec) {
     if (ec) return;  // armed anew, or detached
     if (const auto self = weak.lock()) self->OnTimer();
@@ -37,9 +39,20 @@ void Watchdog::OnTimer() {
   // A timer that was armed anew while this call was on its way will come again.
   if (Now() < armed_) return;
   armed_ = TimePoint::max();
-  if (deadline_ == TimePoint::max()) return;
-  if (Now() < deadline_) return ArmLocked();
-  FireLocked(Code::kDeadlineExceeded);
+  const TimePoint now = Now();
+  if (now >= deadline_) return FireLocked(Code::kDeadlineExceeded);
+  if (now >= ack_check_) {
+    ack_check_ = TimePoint::max();
+    if (fd_ >= 0 && IsUnacknowledged(fd_, silence_)) return FireLocked(Code::kUnavailable);
+  }
+  if (NextLocked() != TimePoint::max()) ArmLocked();
+}
+
+void Watchdog::CheckAcks(TimePoint at, std::chrono::milliseconds silence) {
+  const std::lock_guard lock(mutex_);
+  ack_check_ = at;
+  silence_ = silence;
+  if (at < armed_) ArmLocked();
 }
 
 void Watchdog::Interrupt(uint64_t epoch, Code reason) {
@@ -60,7 +73,7 @@ Code Watchdog::reason() const {
 bool Watchdog::EndUse() {
   const std::lock_guard lock(mutex_);
   if (reason_ != Code::kOk) return false;
-  deadline_ = TimePoint::max();
+  deadline_ = ack_check_ = TimePoint::max();
   ++epoch_;
   return true;
 }

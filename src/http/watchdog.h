@@ -7,6 +7,8 @@
 // cannot hit the next one.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <mutex>
 
@@ -32,8 +34,11 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
   // TimePoint::max() for none.
   void SetDeadline(TimePoint deadline);
   void Interrupt(uint64_t epoch, Code reason);
+  // Looks once, at that time: interrupts with kUnavailable when what was sent is not acknowledged and
+  // the peer has been silent for `silence`. A peer that is alive but slow acknowledges all the same.
+  void CheckAcks(TimePoint at, std::chrono::milliseconds silence);
 
-  // kOk while nothing has interrupted, else kDeadlineExceeded or kCancelled.
+  // kOk while nothing has interrupted, else kDeadlineExceeded, kCancelled or kUnavailable.
   Code reason() const;
   // Ends a use: no deadline, and Interrupt of the old epoch does nothing. False when an
   // interruption came first.
@@ -42,6 +47,7 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
 
  private:
   void ArmLocked();
+  TimePoint NextLocked() const { return std::min(deadline_, ack_check_); }
   void OnTimer();
   void FireLocked(Code reason);
 
@@ -50,6 +56,8 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
   int fd_ = -1;
   TimePoint deadline_ = TimePoint::max();
   TimePoint armed_ = TimePoint::max();
+  TimePoint ack_check_ = TimePoint::max();
+  std::chrono::milliseconds silence_{};
   Code reason_ = Code::kOk;
   uint64_t epoch_ = 0;
 };

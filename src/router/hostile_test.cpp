@@ -1,5 +1,8 @@
 // What a router must not be talked into: by clients who smuggle, by workers whose answers are no
 // HTTP, by connections that went stale.
+#include <cerrno>
+#include <list>
+
 #include <gtest/gtest.h>
 
 #include "router/proxy.h"
@@ -190,6 +193,87 @@ TEST(Hostile, StaleConnectionsAreReplacedAndNothingIsDoneTwice) {
   }
   EXPECT_EQ(runs, 40);
   worker.Stop();
+}
+
+// A box on the way: passes connections on, and forgets on command all that it has, so that their
+// packets vanish while new ones pass.
+class ForgetfulBox {
+ public:
+  explicit ForgetfulBox(uint16_t target) : target_(target), acceptor_([this] { Accept(); }) {}
+  ~ForgetfulBox() {
+    stop_ = true;
+    acceptor_.join();
+    for (auto& [near, far] : pairs_) {
+      ::shutdown(near.fd(), SHUT_RDWR);
+      ::shutdown(far.fd(), SHUT_RDWR);
+    }
+    for (std::thread& relay : relays_) relay.join();
+  }
+  uint16_t port() const { return listener_.port(); }
+  void Forget() {
+    std::lock_guard lock(mutex_);
+    for (auto& [near, far] : pairs_) near.Vanish();
+  }
+
+ private:
+  void Accept() {
+    while (!stop_) {
+      if (!listener_.Pending(20ms)) continue;
+      std::lock_guard lock(mutex_);
+      auto& [near, far] = pairs_.emplace_back(listener_.Accept(), RawSocket::Connect(target_));
+      relays_.emplace_back(Relay, near.fd(), far.fd());
+      relays_.emplace_back(Relay, far.fd(), near.fd());
+    }
+  }
+  static void Relay(int from, int to) {
+    char bytes[4096];
+    for (ssize_t n; (n = ::recv(from, bytes, sizeof bytes, 0)) != 0;) {
+      if (n < 0 && errno != EAGAIN) break;
+      if (n > 0) (void)::send(to, bytes, static_cast<size_t>(n), MSG_NOSIGNAL);
+    }
+    ::shutdown(to, SHUT_RDWR);
+  }
+
+  const uint16_t target_;
+  http::test::RawListener listener_{64};
+  std::mutex mutex_;
+  std::list<std::pair<RawSocket, RawSocket>> pairs_;
+  std::list<std::thread> relays_;
+  std::atomic<bool> stop_{false};
+  std::thread acceptor_;
+};
+
+TEST(Hostile, ConnectionsThatABoxForgotAreReplacedWithoutAFailure) {
+  Loop loop(1);
+  FakeWorker worker(loop);
+  ForgetfulBox box(worker.port());
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    o.pd_disaggregation = false;
+    o.worker_urls = {fmt::format("http://127.0.0.1:{}", box.port())};
+    o.retry.max_attempts = 1;  // the attempts of a request must not be what hides it
+  }, false);
+  ASSERT_TRUE(fleet.AllHealthy(1));
+  worker.Set(After(100ms, AnswerJson(200, "{}")));  // long enough that each request has its connection
+  const auto ask_all = [&] {
+    std::vector<std::thread> clients;
+    std::atomic<int> good{0};
+    for (int i = 0; i < 6; ++i) {
+      clients.emplace_back([&] { good += fleet.Post("/generate", R"({"text":"a"})").status == 200; });
+    }
+    for (std::thread& client : clients) client.join();
+    return good.load();
+  };
+  EXPECT_EQ(ask_all(), 6);
+  std::this_thread::sleep_for(700ms);
+  box.Forget();
+  EXPECT_EQ(ask_all(), 6);
+  EXPECT_EQ(worker.requests(), 12u) << "nothing was done twice";
+  // After the pool's own limit there is nothing left to be forgotten.
+  std::this_thread::sleep_for(4500ms);
+  box.Forget();
+  const TimePoint begun = Now();
+  EXPECT_EQ(ask_all(), 6);
+  EXPECT_LT(Now() - begun, http::test::kPatience);
 }
 
 // A worker that took the request and then broke the connection was asked once by this attempt.

@@ -163,6 +163,25 @@ void RouterMetrics::CountTwinAbort(std::string_view guilty) {
       ->Add();
 }
 
+void RouterMetrics::CountRegistration(std::string_view source, std::string_view result) {
+  registry_
+      .AddCounter("smg_discovery_registrations_total", "Workers found by discovery, by what came of it",
+                  {{"source", std::string(source)}, {"result", std::string(result)}})
+      ->Add();
+}
+
+void RouterMetrics::CountDeregistration(std::string_view source) {
+  registry_
+      .AddCounter("smg_discovery_deregistrations_total", "Workers removed by discovery",
+                  {{"source", std::string(source)}})
+      ->Add();
+}
+
+metrics::Gauge* RouterMetrics::DiscoveredWorkers(std::string_view source) {
+  return registry_.AddGauge("smg_discovery_workers_discovered", "Workers that discovery has registered now",
+                            {{"source", std::string(source)}});
+}
+
 void RouterMetrics::CountHttpSeries(std::string_view method, std::string_view path,
                                     double seconds) {
   metrics::Labels labels = {{"method", std::string(method)}, {"path", std::string(path)}};

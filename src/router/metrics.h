@@ -49,6 +49,11 @@ class RouterMetrics {
   void CountTwinAbort(std::string_view guilty);
   void CountHttpSeries(std::string_view method, std::string_view path, double seconds);
 
+  // `result`: success, duplicate (the URL is registered already) or failed.
+  void CountRegistration(std::string_view source, std::string_view result);
+  void CountDeregistration(std::string_view source);
+  metrics::Gauge* DiscoveredWorkers(std::string_view source);
+
   void CountAdmission(bool allowed) { (allowed ? allowed_ : rejected_)->Add(); }
   // One finished request of a data route; the general form looks its series up by name.
   void CountHttp(Api api, double seconds) {

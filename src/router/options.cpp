@@ -50,6 +50,7 @@ Status Validate(const RouterOptions& o) {
                  "--worker-urls is for regular mode; with --pd-disaggregation use --prefill and --decode");
   }
   if (Status s = CheckUrls(o); !s.ok()) return s;
+  if (Status s = Validate(o.discovery, o.pd_disaggregation); !s.ok()) return s;
 
   struct Positive {
     std::string_view flag;

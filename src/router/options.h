@@ -14,6 +14,7 @@
 #include "common/status.h"
 #include "router/admission_queue.h"
 #include "router/breaker.h"
+#include "router/discovery/options.h"
 #include "router/migration_rules.h"
 #include "router/policy.h"
 
@@ -51,6 +52,7 @@ struct RouterOptions {
   std::vector<PrefillUrl> prefill;
   std::vector<std::string> decode;
   std::vector<std::string> worker_urls;  // regular mode
+  DiscoveryOptions discovery;            // workers from elsewhere, beside these
 
   PolicyKind prefill_policy = PolicyKind::kCacheAware;
   PolicyKind decode_policy = PolicyKind::kCacheAware;  // of regular workers too

@@ -130,8 +130,9 @@ WorkerPtr Registry::FindLocked(std::string_view id_or_url) const {
   return nullptr;
 }
 
-Status Registry::Remove(std::string_view id_or_url) {
+Status Registry::Remove(std::string_view id_or_url, bool dead) {
   std::function<void()> kick;
+  std::vector<std::function<void()>> down;
   {
     std::lock_guard lock(mutex_);
     const WorkerPtr worker = FindLocked(id_or_url);
@@ -139,6 +140,10 @@ Status Registry::Remove(std::string_view id_or_url) {
     worker->removed_ = true;
     kick = std::move(worker->kick_);
     worker->kick_ = nullptr;
+    worker->dead_ = dead;
+    if (dead) {
+      for (const auto& [id, watch] : worker->watches_) down.push_back(watch);
+    }
     std::erase(workers_, worker);
     PolicyOf(worker->role_).Forget(worker->order_, true);
     worker->metrics_.health->Set(-1);
@@ -147,15 +152,27 @@ Status Registry::Remove(std::string_view id_or_url) {
               worker->id_);
   }
   if (kick) kick();
+  for (const auto& notify : down) notify();
+  return Status::Ok();
+}
+
+Status Registry::SetDraining(std::string_view id_or_url, bool draining) {
+  std::lock_guard lock(mutex_);
+  const WorkerPtr w = FindLocked(id_or_url);
+  if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
+  if (std::exchange(w->draining_, draining) != draining) {
+    log::info("Worker {}: worker_type={} url={} id={}", draining ? "draining" : "takes requests again",
+              RoleName(w->role_), w->url_, w->id_);
+  }
   return Status::Ok();
 }
 
 namespace {
 
 WorkerView ViewOf(const WorkerPtr& worker, const WorkerConfig& config,
-                  const WorkerMetadata& metadata, bool healthy, int64_t load,
+                  const WorkerMetadata& metadata, bool healthy, bool draining, int64_t load,
                   Breaker::State breaker, const LoadEstimate& reported) {
-  return WorkerView{worker, config, metadata, healthy, load, breaker, reported};
+  return WorkerView{worker, config, metadata, healthy, draining, load, breaker, reported};
 }
 
 }  // namespace
@@ -164,7 +181,7 @@ Result<WorkerView> Registry::View(std::string_view id_or_url) const {
   std::lock_guard lock(mutex_);
   const WorkerPtr w = FindLocked(id_or_url);
   if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
-  return ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->load_, w->breaker_.state(),
+  return ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->draining_, w->load_, w->breaker_.state(),
                 EstimateOf(*w, Now()));
 }
 
@@ -174,6 +191,7 @@ Status Registry::Update(std::string_view id_or_url,
   const WorkerPtr w = FindLocked(id_or_url);
   if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
   change(w->config_);
+  if (w->config_.api_key.empty()) w->config_.api_key = options_.api_key;
   return Status::Ok();
 }
 
@@ -182,7 +200,7 @@ std::vector<WorkerView> Registry::List() const {
   std::vector<WorkerView> views;
   views.reserve(workers_.size());
   for (const WorkerPtr& w : workers_) {
-    views.push_back(ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->load_,
+    views.push_back(ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->draining_, w->load_,
                            w->breaker_.state(), EstimateOf(*w, Now())));
   }
   return views;
@@ -194,14 +212,14 @@ PoolCounts Registry::Counts(Role role) const {
   for (const WorkerPtr& w : workers_) {
     if (w->role_ != role) continue;
     ++counts.total;
-    counts.healthy += w->health_.healthy();
+    counts.healthy += w->health_.healthy() && !w->draining_;
   }
   return counts;
 }
 
 bool Registry::IsHealthy(const WorkerPtr& worker) const {
   std::lock_guard lock(mutex_);
-  return worker->health_.healthy();
+  return worker->health_.healthy() && !worker->dead_;
 }
 
 bool Registry::Ready() const {
@@ -222,6 +240,10 @@ void Registry::Collect(Role role, const std::vector<WorkerPtr>& avoid, const Wor
     Worker& w = *workers_[i];
     if (w.role_ != role || (only && only != &w)) continue;
     ++tally_.total;
+    if (w.draining_) {
+      ++tally_.draining;
+      continue;
+    }
     if (!w.health_.healthy()) {
       ++tally_.unhealthy;
       continue;
@@ -293,11 +315,13 @@ Lease Registry::LeaseLocked(const WorkerPtr& worker) {
 Status Registry::NobodyLocked(Role role, const Worker* only) const {
   if (only) {
     return Error(Code::kUnavailable, "x-smg-target-worker: {} worker {} is {} now", RoleName(role),
-                 only->url_, tally_.unhealthy ? "unhealthy" : "behind an open breaker");
+                 only->url_, tally_.draining    ? "draining"
+                             : tally_.unhealthy ? "unhealthy"
+                                                : "behind an open breaker");
   }
   return Error(Code::kUnavailable,
-               "no {} worker can take the request: {} registered, {} unhealthy, {} with an open breaker",
-               RoleName(role), tally_.total, tally_.unhealthy, tally_.open);
+               "no {} worker can take the request: {} registered, {} unhealthy, {} with an open breaker, {} draining",
+               RoleName(role), tally_.total, tally_.unhealthy, tally_.open, tally_.draining);
 }
 
 Result<Lease> Registry::Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
@@ -338,7 +362,7 @@ bool Registry::WorkersFull(TimePoint now) const {
   const auto full = [&](Role role) {
     bool any = false;
     for (const WorkerPtr& w : workers_) {
-      if (w->role_ != role || !w->health_.healthy()) continue;
+      if (w->role_ != role || !w->health_.healthy() || w->draining_) continue;
       const LoadEstimate load = EstimateOf(*w, now);
       const bool queued = options_.worker_queue_limit > 0 && load.fresh && load.waiting >= options_.worker_queue_limit;
       const bool no_kv = options_.worker_kv_limit > 0 && load.fresh && load.usage >= options_.worker_kv_limit;

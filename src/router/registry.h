@@ -92,6 +92,8 @@ class Worker {
   LoadTracker reported_;
   int64_t load_ = 0;
   bool removed_ = false;
+  bool draining_ = false;
+  bool dead_ = false;  // removed, and known to have ended
   uint64_t next_watch_ = 0;
   std::unordered_map<uint64_t, std::function<void()>> watches_;
   std::function<void()> kick_;  // wakes the prober
@@ -136,6 +138,7 @@ struct WorkerView {
   WorkerConfig config;
   WorkerMetadata metadata;
   bool healthy = false;
+  bool draining = false;
   int64_t load = 0;
   Breaker::State breaker = Breaker::State::kClosed;
   LoadEstimate reported;
@@ -152,8 +155,11 @@ class Registry : public std::enable_shared_from_this<Registry> {
 
   // kInvalidArgument for a bad URL; kResourceExhausted when role and URL are there already.
   Result<WorkerPtr> Add(WorkerConfig config);
-  // By id or URL (any normal form). kNotFound. Running requests go on.
-  Status Remove(std::string_view id_or_url);
+  // By id or URL (any normal form). kNotFound. Running requests go on; with `dead` they are told as by
+  // health checks that their worker is gone.
+  Status Remove(std::string_view id_or_url, bool dead = false);
+  // A draining worker takes no new requests, and does not count as healthy; running ones go on.
+  Status SetDraining(std::string_view id_or_url, bool draining);
   Result<WorkerView> View(std::string_view id_or_url) const;
   Status Update(std::string_view id_or_url, const std::function<void(WorkerConfig&)>& change);
 
@@ -229,7 +235,7 @@ class Registry : public std::enable_shared_from_this<Registry> {
   std::vector<Candidate> candidates_;  // scratch of Acquire
   std::vector<size_t> indices_;
   struct Tally {
-    size_t total = 0, unhealthy = 0, open = 0;
+    size_t total = 0, unhealthy = 0, open = 0, draining = 0;
   } tally_;  // of the last Collect
 };
 

@@ -1,32 +1,27 @@
 #include "router/router.h"
 
 #include "common/log.h"
-#include "router/prober.h"
+#include "router/discovery/discovery.h"
+#include "router/discovery/workers_file.h"
 #include "router/routes.h"
 #include "router/services.h"
 
 namespace baton::router {
 namespace {
 
-std::vector<WorkerConfig> InitialWorkers(const RouterOptions& options) {
-  std::vector<WorkerConfig> workers;
-  for (const PrefillUrl& p : options.prefill) {
+// Valid options only.
+std::vector<WantedWorker> ListedWorkers(const RouterOptions& options) {
+  std::vector<WantedWorker> workers;
+  const auto add = [&](const std::string& url, Role role, std::optional<uint16_t> bootstrap_port) {
     WorkerConfig config;
-    config.url = p.url;
-    config.role = Role::kPrefill;
-    config.bootstrap_port = p.bootstrap_port;
-    workers.push_back(std::move(config));
-  }
-  const auto add = [&](const std::vector<std::string>& urls, Role role) {
-    for (const std::string& url : urls) {
-      WorkerConfig config;
-      config.url = url;
-      config.role = role;
-      workers.push_back(std::move(config));
-    }
+    config.url = http::ParseOrigin(url)->ToString();
+    config.role = role;
+    config.bootstrap_port = bootstrap_port;
+    workers.push_back(ListedWorker(std::move(config)));
   };
-  add(options.decode, Role::kDecode);
-  add(options.worker_urls, Role::kRegular);
+  for (const PrefillUrl& p : options.prefill) add(p.url, Role::kPrefill, p.bootstrap_port);
+  for (const std::string& url : options.decode) add(url, Role::kDecode, std::nullopt);
+  for (const std::string& url : options.worker_urls) add(url, Role::kRegular, std::nullopt);
   return workers;
 }
 
@@ -63,11 +58,11 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
     InstallMetricsRoute(services, *router->metrics_server_);
     if (Status s = router->metrics_server_->Start(); !s.ok()) return s.Prefixed("--prometheus-port");
   }
-  for (WorkerConfig& config : InitialWorkers(o)) {
-    auto worker = services->registry->Add(std::move(config));
-    if (!worker.ok()) return worker.status();
-    StartProber(services, *worker);
-  }
+  router->listed_ = MakeOwnedWorkers(services, "listed");
+  router->listed_->Apply(ListedWorkers(o));
+  auto discovery = Discovery::Start(services);
+  if (!discovery.ok()) return discovery.status();
+  router->discovery_ = std::move(*discovery);
   log::info("Router listening on http://{}:{} (mode={} prefill={} decode={} regular={})", o.host,
             router->port(), o.pd_disaggregation ? "pd" : "regular", o.prefill.size(),
             o.decode.size(), o.worker_urls.size());
@@ -80,7 +75,17 @@ uint16_t Router::port() const { return server_->port(); }
 
 uint16_t Router::prometheus_port() const { return metrics_server_ ? metrics_server_->port() : 0; }
 
-bool Router::Ready() const { return !services_->draining && services_->registry->Ready(); }
+bool Router::Ready() const { return services_->Ready(); }
+
+Status Router::Reload(const RouterOptions& fresh) {
+  RouterOptions checked = services_->options;
+  checked.prefill = fresh.prefill;
+  checked.decode = fresh.decode;
+  checked.worker_urls = fresh.worker_urls;
+  if (Status s = Validate(checked); !s.ok()) return s;
+  listed_->Apply(ListedWorkers(checked));
+  return discovery_->Reload();
+}
 
 void Router::Drain() {
   services_->draining = true;
@@ -94,6 +99,7 @@ void Router::Stop() {
   if (services_->stopped.exchange(true)) return;
   services_->draining = true;
   services_->admission->Close();
+  if (discovery_) discovery_->Stop();
   server_->Stop();
   if (metrics_server_) metrics_server_->Stop();
   services_->registry->KickAll();  // probers see `stopped` and end

@@ -16,13 +16,15 @@
 
 namespace baton::router {
 
+class Discovery;
+class OwnedWorkers;
 struct Services;
 
 class Router {
  public:
   // Validates, registers the workers, binds both listeners. Returns at once: workers take requests
   // when their first health check succeeds (GET /readiness tells). kInvalidArgument names a bad
-  // option, kUnavailable the address that cannot be bound.
+  // option or workers file, kUnavailable the address that cannot be bound.
   static Result<std::unique_ptr<Router>> Start(boost::asio::any_io_executor executor,
                                                RouterOptions options);
   ~Router();  // Stop()
@@ -30,6 +32,11 @@ class Router {
   uint16_t port() const;             // of the main listener
   uint16_t prometheus_port() const;  // 0 when there is none
   bool Ready() const;                // a healthy worker of each needed role, and not draining
+
+  // Makes the workers of `prefill`, `decode` and `worker_urls` those of `fresh` (of which nothing else
+  // is used), and reads the workers file anew. Other workers stay. kInvalidArgument, and nothing is
+  // changed, when these lists would not do for Start; else what is wrong with the workers file.
+  Status Reload(const RouterOptions& fresh);
 
   // Readiness turns 503, no connection is accepted any more, running requests go on.
   void Drain();
@@ -42,6 +49,8 @@ class Router {
   std::shared_ptr<Services> services_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<http::Server> metrics_server_;
+  std::shared_ptr<OwnedWorkers> listed_;  // of the options
+  std::unique_ptr<Discovery> discovery_;
 };
 
 }  // namespace baton::router

@@ -109,10 +109,8 @@ asio::awaitable<http::Response> Liveness(std::shared_ptr<Services>, http::Reques
   co_return TextResponse(200, "OK");
 }
 
-bool IsReady(const Services& services) { return !services.draining && services.registry->Ready(); }
-
 asio::awaitable<http::Response> Health(std::shared_ptr<Services> services, http::Request&) {
-  const bool ready = IsReady(*services);
+  const bool ready = services->Ready();
   co_return TextResponse(ready ? 200 : 503, ready ? "OK" : "Not ready");
 }
 
@@ -127,8 +125,11 @@ asio::awaitable<http::Response> Readiness(std::shared_ptr<Services> services, ht
       roles += fmt::format(",\"healthy_{0}\":{1},\"total_{0}\":{2}", RoleName(role), counts.healthy, counts.total);
     }
   }
-  const bool ready = IsReady(*services);
-  const char* state = services->draining ? "draining" : ready ? "ready" : "not ready";
+  const bool ready = services->Ready();
+  const char* state = services->draining       ? "draining"
+                      : ready                  ? "ready"
+                      : services->unsynced > 0 ? "waiting for discovery"
+                                               : "not ready";
   co_return JsonResponse(ready ? 200 : 503,
                          fmt::format(R"({{"status":"{}","healthy_workers":{},"total_workers":{}{}}})",
                                      state, all.healthy, all.total, roles));

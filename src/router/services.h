@@ -26,6 +26,9 @@ struct Services {
   static http::ClientOptions ClientOptionsOf(const RouterOptions& o) {
     http::ClientOptions c;
     c.connect_timeout = o.connect_timeout;
+    // Below the 5 s after which uvicorn closes, and far below what load balancers and NAT tables keep: a
+    // new connection costs a round trip, a dead one a request.
+    c.idle_timeout = std::chrono::seconds(4);
     return c;
   }
 
@@ -35,6 +38,8 @@ struct Services {
     return [registry] { return registry->WorkersFull(Now()); };
   }
 
+  bool Ready() const { return !draining && unsynced == 0 && registry->Ready(); }
+
   const asio::any_io_executor executor;
   const RouterOptions options;
   RouterMetrics metrics;
@@ -42,6 +47,7 @@ struct Services {
   const std::shared_ptr<Admission> admission;
   http::Client client;
   std::atomic<TimePoint> last_pair{TimePoint{}};  // when workers for a request were found last
+  std::atomic<int> unsynced{0};  // sources of discovery that have not told their first set
   std::atomic<bool> draining{false};
   std::atomic<bool> stopped{false};
 };

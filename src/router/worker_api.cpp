@@ -5,6 +5,7 @@
 #include "common/json.h"
 #include "router/prober.h"
 #include "router/routes.h"
+#include "router/worker_fields.h"
 
 namespace baton::router {
 namespace {
@@ -35,6 +36,7 @@ json::object Describe(const WorkerView& view) {
   o["cost"] = view.config.cost;
   o["worker_type"] = RoleName(view.worker->role());
   o["is_healthy"] = view.healthy;
+  if (view.draining) o["draining"] = true;
   o["load"] = view.load;
   if (view.reported.fresh) {
     o["reported_tokens"] = static_cast<int64_t>(view.reported.tokens);
@@ -63,101 +65,11 @@ json::object Describe(const WorkerView& view) {
   return o;
 }
 
-// One optional field of the request body; sets *problem when its type is wrong.
-class FieldReader {
- public:
-  explicit FieldReader(const json::object& from) : from_(from) {}
-
-  void Text(std::string_view key, std::string* out) {
-    if (const json::value* v = Want(key, "a string", [](const json::value& x) { return x.is_string(); })) {
-      *out = std::string_view(v->get_string());
-    }
-  }
-  void Integer(std::string_view key, int64_t* out) {
-    if (const json::value* v = Want(key, "an integer", [](const json::value& x) { return x.is_int64(); })) {
-      *out = v->get_int64();
-    }
-  }
-  void Number(std::string_view key, double* out) {
-    if (const json::value* v = Want(key, "a number", [](const json::value& x) { return x.is_number(); })) {
-      *out = v->to_number<double>();
-    }
-  }
-  void Flag(std::string_view key, bool* out) {
-    if (const json::value* v = Want(key, "a boolean", [](const json::value& x) { return x.is_bool(); })) {
-      *out = v->get_bool();
-    }
-  }
-  void TextMap(std::string_view key, std::map<std::string, std::string>* out) {
-    const json::value* v = Want(key, "an object", [](const json::value& x) { return x.is_object(); });
-    if (!v) return;
-    out->clear();
-    for (const auto& [name, value] : v->get_object()) {
-      (*out)[std::string(name)] =
-          value.is_string() ? std::string(value.get_string()) : json::serialize(value);
-    }
-  }
-  Status status() const { return status_; }
-
- private:
-  template <typename Is>
-  const json::value* Want(std::string_view key, std::string_view kind, const Is& is) {
-    const json::value* v = json::Find(from_, key);
-    if (!v) return nullptr;
-    if (is(*v)) return v;
-    if (status_.ok()) {
-      status_ = Error(Code::kInvalidArgument, "{} must be {}, not {}", key, kind, json::KindName(*v));
-    }
-    return nullptr;
-  }
-  const json::object& from_;
-  Status status_;
-};
-
 Result<json::object> BodyObject(const http::Request& request) {
   auto parsed = json::Parse(request.body);
   if (!parsed.ok()) return parsed.status();
   if (!parsed->is_object()) return Error(Code::kInvalidArgument, "the body must be a JSON object");
   return std::move(parsed->get_object());
-}
-
-Result<Role> ParseRole(bool pd, std::string_view name) {
-  Role role;
-  if (name == "prefill") role = Role::kPrefill;
-  else if (name == "decode") role = Role::kDecode;
-  else if (name == "regular" || (name.empty() && !pd)) role = Role::kRegular;
-  else return Error(Code::kInvalidArgument, "worker_type must be {}", pd ? "prefill or decode" : "regular");
-  if (pd == (role == Role::kRegular)) {
-    return Error(Code::kInvalidArgument, "this router runs in {} mode: worker_type must be {}",
-                 pd ? "PD" : "regular", pd ? "prefill or decode" : "regular");
-  }
-  return role;
-}
-
-Result<WorkerConfig> ReadNewWorker(bool pd, const json::object& body) {
-  WorkerConfig config;
-  std::string role;
-  int64_t port = 0;
-  FieldReader reader(body);
-  reader.Text("url", &config.url);
-  reader.Text("api_key", &config.api_key);
-  reader.Text("model_id", &config.model_id);
-  reader.Text("worker_type", &role);
-  reader.Integer("bootstrap_port", &port);
-  reader.Integer("priority", &config.priority);
-  reader.Number("cost", &config.cost);
-  reader.Flag("disable_health_check", &config.disable_health_check);
-  reader.TextMap("labels", &config.labels);
-  if (!reader.status().ok()) return reader.status();
-  if (config.url.empty()) return Error(Code::kInvalidArgument, "url is missing");
-  if (json::Find(body, "bootstrap_port")) {
-    if (port < 1 || port > 65'535) return Error(Code::kInvalidArgument, "bootstrap_port {} is not in [1, 65535]", port);
-    config.bootstrap_port = static_cast<uint16_t>(port);
-  }
-  const auto parsed = ParseRole(pd, role);
-  if (!parsed.ok()) return parsed.status();
-  config.role = *parsed;
-  return config;
 }
 
 Result<WorkerPtr> AddAndProbe(const std::shared_ptr<Services>& services, WorkerConfig config) {
