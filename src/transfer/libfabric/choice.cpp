@@ -103,7 +103,9 @@ std::string FoundProviders() {
   hints->caps = FI_RMA;
   hints->mode = ~0ull;
   hints->ep_attr->type = FI_EP_RDM;
-  hints->domain_attr->mr_mode = static_cast<int>(~FI_MR_BASIC & ~FI_MR_SCALABLE);
+  hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_RAW | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED |
+                                FI_MR_PROV_KEY | FI_MR_MMU_NOTIFY | FI_MR_RMA_EVENT |
+                                FI_MR_ENDPOINT | FI_MR_HMEM;
   fi_info* found = nullptr;
   if (Calls().getinfo(ApiVersion(), nullptr, nullptr, 0, hints.get(), &found) != 0) return "nothing";
   const Info list(found);
@@ -181,11 +183,13 @@ Result<ProviderChoice> QueryTcp(std::string_view fabric, const char* host) {
   return Query(fabric == "native" ? native : rxm);
 }
 
-// Names of another provider's fabrics are refused, not ignored.
-Status CheckFabric(std::string_view fabric, bool efa, bool tcp) {
-  if (fabric == "auto") return Status::Ok();
-  if (efa && (fabric == "efa" || fabric == "efa-direct")) return Status::Ok();
-  if (tcp && (fabric == "rxm" || fabric == "native")) return Status::Ok();
+// The provider that the name of a fabric implies. Names of another one's are refused, not ignored.
+Result<ProviderKind> KindOf(ProviderKind kind, std::string_view fabric) {
+  if (fabric == "auto") return kind;
+  const bool efa = fabric == "efa" || fabric == "efa-direct";
+  const bool tcp = fabric == "rxm" || fabric == "native";
+  const ProviderKind implied = efa ? ProviderKind::kEfa : ProviderKind::kTcp;
+  if ((efa || tcp) && (kind == ProviderKind::kAuto || kind == implied)) return implied;
   return Error(Code::kInvalidArgument,
                "transfer fabric \"{}\": use auto, for provider efa also efa or efa-direct, for "
                "provider tcp also rxm or native",
@@ -214,12 +218,9 @@ std::string PickHost(const std::string& host) {
 
 Result<ProviderChoice> ChooseProvider(const Options& options) {
   TuneEnvironment();
-  const ProviderKind kind = options.provider;
-  const bool any = kind == ProviderKind::kAuto;
-  if (Status s = CheckFabric(options.fabric, any || kind == ProviderKind::kEfa,
-                             any || kind == ProviderKind::kTcp);
-      !s.ok())
-    return s;
+  const Result<ProviderKind> wanted = KindOf(options.provider, options.fabric);
+  if (!wanted) return wanted.status();
+  const ProviderKind kind = *wanted;
   Status no_efa;
   if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa || options.require_rdma) {
     Result<ProviderChoice> efa = QueryEfa(options.fabric);
