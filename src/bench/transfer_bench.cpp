@@ -38,6 +38,8 @@ class Writer {
     pool_.emplace(*std::move(pool));
     transfer::Options engine;
     engine.provider = options_.provider;
+    engine.fabric = options_.fabric;
+    engine.write_mode = options_.write_mode;
     engine.require_rdma = options_.require_rdma;
     engine.host = link_.LocalHost();
     const uint64_t smallest = *std::min_element(options_.block_kib.begin(), options_.block_kib.end());
@@ -55,6 +57,8 @@ class Writer {
     request.Put(static_cast<uint8_t>(options_.shared_memory));
     request.Put(uint64_t{pool_->span().size_bytes});
     request.PutString(engine_->Describe());
+    request.PutString(options_.fabric);
+    request.Put(options_.write_mode);
     std::string reply;
     if (Status s = Call(request, reply); !s.ok()) return s;
     ByteReader reader(reply);

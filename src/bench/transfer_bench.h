@@ -19,6 +19,8 @@ namespace baton::bench {
 
 struct TransferBenchOptions {
   transfer::ProviderKind provider = transfer::ProviderKind::kAuto;
+  std::string fabric = "auto";  // as transfer::Options
+  transfer::WriteMode write_mode = transfer::WriteMode::kAuto;
   bool require_rdma = false;
   uint64_t total_mib = 72;
   std::vector<uint64_t> block_kib = {4, 16, 64, 1024};

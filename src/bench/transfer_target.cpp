@@ -82,6 +82,11 @@ class Target {
     const bool shared = reader.Get<uint8_t>() != 0;
     const auto bytes = reader.Get<uint64_t>();
     const std::string peer_blob = reader.GetString(kMaxBlob);
+    options.fabric = reader.GetString(64);
+    const auto write_mode = reader.Get<uint8_t>();
+    if (write_mode > static_cast<uint8_t>(transfer::WriteMode::kRead))
+      return Error(Code::kInvalidArgument, "unknown write mode {}", write_mode);
+    options.write_mode = static_cast<transfer::WriteMode>(write_mode);
     if (Status s = reader.Finish(); !s.ok()) return s;
     if (bytes == 0 || bytes > kMaxPoolBytes) return Error(Code::kInvalidArgument, "a pool of {} bytes", bytes);
     options.host = link_.LocalHost();

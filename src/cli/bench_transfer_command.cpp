@@ -17,7 +17,7 @@ namespace {
 
 struct TransferFlags {
   bench::TransferBenchOptions options;
-  std::string provider = "auto", listen, connect, order = "random", memory = "shared";
+  std::string provider = "auto", write_mode = "auto", listen, connect, order = "random", memory = "shared";
   double timeout_s = 60;
   std::string topology;  // a capture; empty: this machine
   bool as_json = false;
@@ -122,7 +122,10 @@ int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
     return Fail(Error(Code::kInvalidArgument, "--listen and --connect are the two ends: give one of them"));
   if (!(flags.timeout_s >= 1 && flags.timeout_s <= 3600))
     return Fail(Error(Code::kInvalidArgument, "--timeout must be between 1 and 3600 seconds"));
+  const Result<transfer::WriteMode> write_mode = transfer::ParseWriteMode(flags.write_mode);
+  if (!write_mode.ok()) return Fail(write_mode.status());
   flags.options.provider = *provider;
+  flags.options.write_mode = *write_mode;
   flags.options.scattered = flags.order == "random";
   flags.options.shared_memory = flags.memory == "shared";
   flags.options.timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.timeout_s * 1000));
@@ -140,6 +143,9 @@ void AddBenchTransferCommand(CLI::App& bench, int* exit_code) {
       "transfer", "Speed of the KV transfer engine between two processes or two hosts, every byte checked");
   bench::TransferBenchOptions& options = flags->options;
   command->add_option("--provider", flags->provider, "auto, efa, tcp, shm or nixl (BATON_NIXL_PATH and BATON_NIXL_BACKEND say which)")->capture_default_str();
+  command->add_option("--transfer-fabric", options.fabric, "Which way of the provider: efa or efa-direct, rxm or native (tcp)")
+      ->capture_default_str();
+  command->add_option("--transfer-write-mode", flags->write_mode, "write, or read: the target fetches")->capture_default_str();
   command->add_flag("--require-rdma", options.require_rdma, "Refuse anything but hardware RDMA");
   command->add_option("--listen", flags->listen, "[HOST:]PORT: be the target and serve one writer");
   command->add_option("--connect", flags->connect, "HOST:PORT of a listening target; with neither, both ends run here");

@@ -65,6 +65,10 @@ std::vector<Flag> MakeFlags() {
       {"disaggregation-bootstrap-timeout", N, "30", "seconds one half of a request waits for the other"},
       {"disaggregation-transfer-timeout", N, "120", "seconds from grant to the last byte of KV"},
       {"transfer-provider", S, "auto", "auto, efa, tcp or shm", {}, true, {"auto", "efa", "tcp", "shm"}},
+      {"transfer-fabric", S, "auto", "which way of the provider: efa or efa-direct (efa), rxm or native (tcp)", {}, true,
+       {"auto", "efa", "efa-direct", "rxm", "native"}},
+      {"transfer-write-mode", S, "auto", "write, or read: the target fetches (hardware without RDMA write); both sides must agree", {}, true,
+       {"auto", "write", "read"}},
       {"nixl-backend", S, "UCX", "plugin of NIXL: UCX, LIBFABRIC ..."},
       {"nixl-path", S, "", "NIXL's library or a folder around it; else BATON_NIXL_PATH, Python environments and system folders"},
       {"require-rdma", B, "", "refuse to start without hardware RDMA; on by itself where an EFA is on the PCI bus and the data plane "
@@ -200,6 +204,10 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   auto provider = transfer::ParseProvider(v.Text("transfer-provider"));
   if (!provider.ok()) return provider.status();
   o.fabric.provider = *provider;
+  o.fabric.fabric = v.Text("transfer-fabric");
+  auto write_mode = transfer::ParseWriteMode(v.Text("transfer-write-mode"));
+  if (!write_mode.ok()) return write_mode.status();
+  o.fabric.write_mode = *write_mode;
   o.fabric.host = o.host;
   o.sysfs_root = v.Text("sysfs-root");
   o.fabric.checksum = v.On("kv-checksum");

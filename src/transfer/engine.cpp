@@ -161,6 +161,13 @@ Result<ProviderKind> ParseProvider(std::string_view name) {
                name);
 }
 
+Result<WriteMode> ParseWriteMode(std::string_view name) {
+  if (name == "auto") return WriteMode::kAuto;
+  if (name == "write") return WriteMode::kWrite;
+  if (name == "read") return WriteMode::kRead;
+  return Error(Code::kInvalidArgument, "transfer write mode \"{}\": use auto, write or read", name);
+}
+
 std::string FabricReport::ToString() const {
   return fmt::format(
       "transfer provider={} fabric={} rails=[{}] rdma={} write_path={} self_test={} libfabric={}{}",

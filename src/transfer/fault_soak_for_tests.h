@@ -4,13 +4,14 @@
 // permissions away, stops, continues and kills. After each fault: one terminal event, no slot or
 // send left over, no byte in memory that was fenced, no wrong byte in a transfer that was done.
 //
-//   baton_transfer_test --soak shm|tcp SECONDS [SEED]
+//   baton_transfer_test --soak shm|shm-private|tcp|tcp-read|native-read SECONDS [SEED]
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
 
+#include "transfer/remote_engine_for_tests.h"
 #include "transfer/transfer.h"
 
 namespace baton::transfer {
@@ -32,6 +33,7 @@ inline constexpr size_t kFaults = 8;
 struct SoakOptions {
   ProviderKind provider = ProviderKind::kShm;
   bool shared = true;
+  FabricWay way;
   uint64_t seed = 1;
   Duration time = 3s;
 };

@@ -66,6 +66,8 @@ class Soak {
   Status Open() {
     Options options;
     options.provider = options_.provider;
+    options.fabric = options_.way.fabric;
+    options.write_mode = options_.way.mode;
     options.self_test = false;
     options.peer_timeout = kPeerTimeout;
     auto engine = Engine::Open(options, log_.Sink());
@@ -80,7 +82,8 @@ class Soak {
   Status Join() {
     if (!remote_) {
       remote_seed_ = random_() | 1;
-      remote_ = std::make_unique<RemoteEngine>(options_.provider, 2 * kHalf, remote_seed_, options_.shared, kPeerTimeout);
+      remote_ = std::make_unique<RemoteEngine>(options_.provider, 2 * kHalf, remote_seed_, options_.shared, kPeerTimeout,
+                                               options_.way);
       if (!remote_->status().ok()) return remote_->status();
     }
     auto peer = engine_->Connect(remote_->Describe(), Now() + 10s);
@@ -297,12 +300,14 @@ Result<SoakResult> RunSoak(const SoakOptions& options) { return Soak(options).Ru
 
 int RunSoakCommand(int count, char** arguments) {
   if (count < 2) {
-    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp SECONDS [SEED]\n");
+    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-read|native-read SECONDS [SEED]\n");
     return 2;
   }
   const std::string_view name = arguments[0];
   SoakOptions options;
-  options.provider = name == "tcp" ? ProviderKind::kTcp : ProviderKind::kShm;
+  options.provider = name.starts_with("shm") ? ProviderKind::kShm : ProviderKind::kTcp;
+  options.way.fabric = name.starts_with("shm") ? "auto" : name.starts_with("native") ? "native" : "rxm";
+  if (name.ends_with("-read")) options.way.mode = WriteMode::kRead;
   options.shared = name == "shm";
   options.time = std::chrono::seconds(std::atoi(arguments[1]));
   options.seed = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : std::random_device()();
@@ -324,7 +329,8 @@ namespace {
 TEST(FaultSoak, AFewSecondsOfEachProvider) {
   for (const SoakOptions& options :
        {SoakOptions{.provider = ProviderKind::kShm, .shared = true, .seed = 11},
-        SoakOptions{.provider = ProviderKind::kTcp, .shared = false, .seed = 12}}) {
+        SoakOptions{.provider = ProviderKind::kTcp, .shared = false, .way = {"rxm", WriteMode::kWrite}, .seed = 12},
+        SoakOptions{.provider = ProviderKind::kTcp, .shared = false, .way = {"rxm", WriteMode::kRead}, .seed = 13}}) {
     const Result<SoakResult> result = RunSoak(options);
     ASSERT_TRUE(result.ok()) << result.status().ToString();
     EXPECT_GT(result->injected(), 0u) << result->ToString();

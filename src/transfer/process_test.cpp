@@ -19,6 +19,7 @@ namespace {
 struct Way {
   ProviderKind provider;
   bool shared;
+  FabricWay way = {};
 };
 
 constexpr uint64_t kPage = 16 << 10;
@@ -31,6 +32,8 @@ class ProcessTest : public testing::TestWithParam<Way> {
       GTEST_SKIP() << "BATON_NIXL_PATH does not say where NIXL is";
     Options options;
     options.provider = GetParam().provider;
+    options.fabric = GetParam().way.fabric;
+    options.write_mode = GetParam().way.mode;
     options.self_test = false;
     auto opened = Engine::Open(options, log_.Sink());
     ASSERT_TRUE(opened.ok()) << opened.status().ToString();
@@ -41,6 +44,8 @@ class ProcessTest : public testing::TestWithParam<Way> {
     if (seed) memory_->Fill(seed);
     ASSERT_TRUE(engine_->Register(memory_->span()).ok());
   }
+  static constexpr auto kPeerTimeout = std::chrono::milliseconds(1500);
+
   // Connects both ways.
   PeerId Join(RemoteEngine& remote) {
     EXPECT_TRUE(remote.status().ok()) << remote.status().ToString();
@@ -88,7 +93,7 @@ std::vector<PageId> Shuffled(uint32_t pages, std::mt19937& random) {
 TEST_P(ProcessTest, MovesRandomPagesByteExact) {
   constexpr uint32_t kPages = 512;
   Register(kPages * kPage, 7);
-  RemoteEngine remote(GetParam().provider, kPages * kPage, 0, GetParam().shared);
+  RemoteEngine remote(GetParam().provider, kPages * kPage, 0, GetParam().shared, kPeerTimeout, GetParam().way);
   const PeerId peer = Join(remote);
   std::mt19937 random(42);
   const std::vector<PageId> from = Shuffled(kPages, random), to = Shuffled(kPages, random);
@@ -119,7 +124,7 @@ TEST_P(ProcessTest, MovesRandomPagesByteExact) {
 TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
   Register(kRegion, 0);
   for (int round = 0; round < 2; ++round) {
-    RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared);
+    RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way);
     const PeerId peer = Join(remote);
     auto slot = engine_->Expect(peer, Now() + 20s);
     ASSERT_TRUE(slot.ok());
@@ -139,7 +144,7 @@ TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
     log_.Clear();
   }
   // The engine still works with a new process.
-  RemoteEngine fresh(GetParam().provider, kRegion, 11, GetParam().shared);
+  RemoteEngine fresh(GetParam().provider, kRegion, 11, GetParam().shared, kPeerTimeout, GetParam().way);
   const PeerId peer = Join(fresh);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
@@ -157,7 +162,7 @@ TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
 TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
   Register(kRegion, 5);
   for (int round = 0; round < 2; ++round) {
-    RemoteEngine remote(GetParam().provider, kRegion, 0, GetParam().shared);
+    RemoteEngine remote(GetParam().provider, kRegion, 0, GetParam().shared, kPeerTimeout, GetParam().way);
     const PeerId peer = Join(remote);
     const Slot slot = remote.Expect(20s);
     auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
@@ -177,7 +182,7 @@ TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
     EXPECT_TRUE(log_.WaitPeer(Event::Kind::kFenced, peer));
     log_.Clear();
   }
-  RemoteEngine fresh(GetParam().provider, kRegion, 0, GetParam().shared);
+  RemoteEngine fresh(GetParam().provider, kRegion, 0, GetParam().shared, kPeerTimeout, GetParam().way);
   const PeerId peer = Join(fresh);
   const transfer::Run all{0, 0, kRegion};
   Transfer(fresh, peer, {&all, 1});
@@ -187,7 +192,7 @@ TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
 TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
   Register(kRegion, 0);
   for (int round = 0; round < 3; ++round) {
-    RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared);
+    RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way);
     const PeerId peer = Join(remote);
     auto slot = engine_->Expect(peer, Now() + 20s);
     ASSERT_TRUE(slot.ok());
@@ -211,7 +216,7 @@ TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
 // A stopped process is lost by its silence; when it goes on it can write no more.
 TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
   Register(kRegion, 0);
-  RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared);
+  RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way);
   const PeerId peer = Join(remote);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
@@ -231,14 +236,20 @@ TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
   engine_->Release(*slot);
 }
 
-INSTANTIATE_TEST_SUITE_P(Providers, ProcessTest,
-                         testing::Values(Way{ProviderKind::kTcp, false}, Way{ProviderKind::kShm, false},
-                                         Way{ProviderKind::kShm, true}, Way{ProviderKind::kNixl, false}),
-                         [](const auto& info) {
-                           if (info.param.provider == ProviderKind::kTcp) return "Tcp";
-                           if (info.param.provider == ProviderKind::kNixl) return "Nixl";
-                           return info.param.shared ? "ShmMapped" : "Shm";
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Providers, ProcessTest,
+    testing::Values(Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kWrite}},
+                    Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kRead}},
+                    Way{ProviderKind::kTcp, false, {"native", WriteMode::kRead}},
+                    Way{ProviderKind::kShm, false}, Way{ProviderKind::kShm, true},
+                    Way{ProviderKind::kNixl, false}),
+    [](const auto& info) -> std::string {
+      const Way& way = info.param;
+      if (way.provider == ProviderKind::kNixl) return "Nixl";
+      if (way.provider == ProviderKind::kShm) return way.shared ? "ShmMapped" : "Shm";
+      if (way.way.fabric == "native") return "TcpNativeRead";
+      return way.way.mode == WriteMode::kRead ? "TcpRead" : "Tcp";
+    });
 
 }  // namespace
 }  // namespace baton::transfer

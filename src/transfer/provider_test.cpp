@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <tuple>
 
 #include "transfer/libfabric/choice.h"
 #include "transfer/libfabric/libfabric.h"
@@ -72,6 +73,35 @@ TEST(Provider, AnAddressThatIsNotOursIsRefused) {
   auto engine = Engine::Open(options, [](const Event&) {});
   ASSERT_FALSE(engine.ok());
   EXPECT_NE(engine.status().message().find("203.0.113.77"), std::string::npos);
+}
+
+TEST(Provider, FabricsOfOtherProvidersAndUnsoundOnesAreRefused) {
+  for (const auto& [provider, fabric, mode] :
+       {std::tuple{ProviderKind::kTcp, "efa-direct", WriteMode::kAuto}, {ProviderKind::kEfa, "rxm", WriteMode::kAuto},
+        {ProviderKind::kTcp, "nonsense", WriteMode::kAuto}, {ProviderKind::kTcp, "native", WriteMode::kWrite}}) {
+    Options options;
+    options.provider = provider;
+    options.fabric = fabric;
+    options.write_mode = mode;
+    auto engine = Engine::Open(options, [](const Event&) {});
+    ASSERT_FALSE(engine.ok()) << fabric;
+    EXPECT_NE(engine.status().message().find("rxm"), std::string::npos) << engine.status().message();
+  }
+}
+
+// Two sides that would not understand each other say so at once.
+TEST(Provider, AWriterAndAReaderDoNotJoin) {
+  Options options;
+  options.provider = ProviderKind::kTcp;
+  options.self_test = false;
+  auto writer = Engine::Open(options, [](const Event&) {});
+  options.write_mode = WriteMode::kRead;
+  auto reader = Engine::Open(options, [](const Event&) {});
+  ASSERT_TRUE(writer.ok() && reader.ok());
+  EXPECT_EQ((*reader)->report().write_path, "read");
+  const auto joined = (*writer)->Connect((*reader)->Describe(), Now() + 5s);
+  ASSERT_FALSE(joined.ok());
+  EXPECT_NE(joined.status().message().find("tcp-read"), std::string::npos) << joined.status().message();
 }
 
 TEST(Provider, PicksARealAddressForAnyHost) {

@@ -33,12 +33,19 @@ class TestMemory {
   std::vector<std::byte> private_;
 };
 
+// Which of a provider's ways (Options).
+struct FabricWay {
+  std::string fabric = "auto";
+  WriteMode mode = WriteMode::kAuto;
+};
+
 class RemoteEngine {
  public:
   // Starts the process and opens its engine with one region of `region_bytes`, filled with bytes
   // of `seed` (0: zeros). Check status().
   RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared = false,
-               std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500));
+               std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500),
+               const FabricWay& way = {});
   ~RemoteEngine();
   RemoteEngine(const RemoteEngine&) = delete;
   RemoteEngine& operator=(const RemoteEngine&) = delete;

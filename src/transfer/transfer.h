@@ -74,6 +74,13 @@ Result<ProviderKind> ParseProvider(std::string_view name);
 // moves, which still get one turn in sixteen.
 enum class Priority : uint8_t { kControl, kDecode, kBackground };
 
+// How bytes come to the target: written by the sender, or read by the target after a word from the
+// sender (for hardware that reads natively but would emulate writes; both sides must do the same).
+// kAuto: written, unless the endpoint says that writes are emulated and reads are not.
+enum class WriteMode : uint8_t { kAuto, kWrite, kRead };
+// "auto", "write", "read"
+Result<WriteMode> ParseWriteMode(std::string_view name);
+
 class LoopbackNetwork;  // loopback/loopback.h: in-process, injects faults from a seed
 
 // The data plane of another project, loaded at run time (nixl/nixl.h, docs/nixl.md).
@@ -85,6 +92,9 @@ struct NixlOptions {
 
 struct Options {
   ProviderKind provider = ProviderKind::kAuto;  // efa when an EFA device is usable, else tcp
+  // Which way of that provider: "efa" or "efa-direct", "rxm" or "native" (tcp); "auto" chooses.
+  std::string fabric = "auto";
+  WriteMode write_mode = WriteMode::kAuto;  // efa and tcp
   bool require_rdma = false;       // refuse anything but hardware RDMA
   std::string host = "127.0.0.1";  // interface that tcp listens on; 0.0.0.0 picks the routed one
   uint32_t max_slots = 4096;
@@ -111,7 +121,7 @@ struct FabricReport {
   std::string fabric;        // fabric attribute name, e.g. "efa-direct", "127.0.0.0/8"
   std::vector<std::string> rails;  // domain names: "rdmap0s6-rdm", "lo"
   bool hardware_rdma = false;
-  std::string write_path;    // "native", "emulated", "software"
+  std::string write_path;    // "native", "emulated", "software", "read"
   double self_test_gb_per_s = 0;  // 10^9 bytes/s over 16 MiB in 1 MiB writes; 0 when not run
   std::string libfabric_version;
   std::string nixl_version;  // with the file that it was loaded from; empty without NIXL

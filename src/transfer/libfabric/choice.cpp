@@ -12,6 +12,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "transfer/libfabric/calls.h"
+
 namespace baton::transfer {
 namespace {
 
@@ -68,11 +70,20 @@ std::string FirstInterfaceAddress() {
   return result;
 }
 
-Info MakeHints(const char* provider, bool delivery_complete) {
+// What one query asks for. `fabric`: name that the result must have; empty: any.
+struct Wanted {
+  const char* provider = nullptr;
+  const char* family = nullptr;
+  const char* node = nullptr;
+  std::string_view fabric = {};
+  uint64_t mode = FI_CONTEXT | FI_CONTEXT2;  // every operation embeds an OpContext
+};
+
+Info MakeHints(const Wanted& wanted, bool delivery_complete) {
   Info hints(fi_allocinfo());
   if (!hints) return hints;
   hints->caps = FI_MSG | FI_RMA;
-  hints->mode = FI_CONTEXT | FI_CONTEXT2;  // every operation embeds an OpContext
+  hints->mode = wanted.mode;
   hints->ep_attr->type = FI_EP_RDM;
   hints->domain_attr->mr_mode =
       FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
@@ -81,7 +92,7 @@ Info MakeHints(const char* provider, bool delivery_complete) {
   hints->domain_attr->av_type = FI_AV_TABLE;
   // tcp disappears when FI_RMA_EVENT is asked, and so does efa.
   if (delivery_complete) hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE;
-  hints->fabric_attr->prov_name = strdup(provider);
+  hints->fabric_attr->prov_name = strdup(wanted.provider);
   return hints;
 }
 
@@ -92,9 +103,11 @@ std::string FoundProviders() {
   hints->caps = FI_RMA;
   hints->mode = ~0ull;
   hints->ep_attr->type = FI_EP_RDM;
-  hints->domain_attr->mr_mode = static_cast<int>(~FI_MR_BASIC & ~FI_MR_SCALABLE);
+  hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_RAW | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED |
+                                FI_MR_PROV_KEY | FI_MR_MMU_NOTIFY | FI_MR_RMA_EVENT |
+                                FI_MR_ENDPOINT | FI_MR_HMEM;
   fi_info* found = nullptr;
-  if (fi_getinfo(ApiVersion(), nullptr, nullptr, 0, hints.get(), &found) != 0) return "nothing";
+  if (Calls().getinfo(ApiVersion(), nullptr, nullptr, 0, hints.get(), &found) != 0) return "nothing";
   const Info list(found);
   std::string names;
   for (const fi_info* i = list.get(); i; i = i->next) {
@@ -105,52 +118,93 @@ std::string FoundProviders() {
   return names;
 }
 
-// By fabric name, not by order: efa-direct lists itself before efa, which also covers peers that
-// can only emulate writes.
-const fi_info* PickInfo(const fi_info* list) {
-  for (const fi_info* i = list; i; i = i->next)
-    if (std::strcmp(i->fabric_attr->name ? i->fabric_attr->name : "", "efa") == 0) return i;
-  return list;
+// By names, not by order: a query for tcp also returns what is layered over it, and efa-direct lists
+// itself before efa.
+const fi_info* PickInfo(const fi_info* list, const Wanted& wanted) {
+  for (const fi_info* i = list; i; i = i->next) {
+    const std::string_view fabric = i->fabric_attr->name ? i->fabric_attr->name : "";
+    if (std::string_view(i->fabric_attr->prov_name) == wanted.provider &&
+        (wanted.fabric.empty() || fabric == wanted.fabric))
+      return i;
+  }
+  return nullptr;
 }
 
-Result<ProviderChoice> Query(const char* provider, const char* family, const char* node) {
+Result<ProviderChoice> Query(const Wanted& wanted) {
   long error = -FI_ENODATA;
   for (const bool delivery_complete : {true, false}) {
-    const Info hints = MakeHints(provider, delivery_complete);
-    if (!hints) return FabricError(Code::kInternal, provider, "fi_allocinfo", FI_ENOMEM);
+    const Info hints = MakeHints(wanted, delivery_complete);
+    if (!hints) return FabricError(Code::kInternal, wanted.provider, "fi_allocinfo", FI_ENOMEM);
     fi_info* found = nullptr;
-    error = fi_getinfo(ApiVersion(), node, nullptr, node ? FI_SOURCE : 0, hints.get(), &found);
+    error = Calls().getinfo(ApiVersion(), wanted.node, nullptr, wanted.node ? FI_SOURCE : 0,
+                            hints.get(), &found);
     if (error != 0) continue;
     const Info list(found);
+    const fi_info* picked = PickInfo(list.get(), wanted);
+    error = -FI_ENODATA;
+    if (!picked) continue;
     ProviderChoice choice;
-    choice.info.reset(fi_dupinfo(PickInfo(list.get())));
-    if (!choice.info) return FabricError(Code::kInternal, provider, "fi_dupinfo", FI_ENOMEM);
+    choice.info.reset(fi_dupinfo(picked));
+    if (!choice.info) return FabricError(Code::kInternal, wanted.provider, "fi_dupinfo", FI_ENOMEM);
     choice.name = choice.info->fabric_attr->prov_name;
-    choice.family = family;
+    choice.family = wanted.family;
     choice.delivery_complete = delivery_complete;
     return choice;
   }
-  return FabricError(Code::kUnsupported, provider, "fi_getinfo", error);
+  return FabricError(Code::kUnsupported, wanted.provider, "fi_getinfo", error);
 }
 
-Result<ProviderChoice> QueryEfa() {
-  if (FI_VERSION_LT(fi_version(), FI_VERSION(1, 18)))
+// `efa` unless asked for: it also covers peers and hardware that can only emulate writes. For
+// efa-direct the immediate of a write needs either a card that delivers it without a receive
+// (unsolicited write receive) or, second, receives that we post.
+Result<ProviderChoice> QueryEfa(std::string_view fabric) {
+  if (FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18)))
     return Error(Code::kUnsupported,
                  "libfabric {} has no RDMA write for efa: 1.18 or later is needed (AWS installs it "
                  "in /opt/amazon/efa)",
                  LibraryVersion());
-  return Query("efa", "efa", nullptr);
+  Wanted wanted{.provider = "efa", .family = kEfaFamily, .fabric = "efa"};
+  if (fabric != "efa-direct") return Query(wanted);
+  wanted.fabric = "efa-direct";
+  Result<ProviderChoice> direct = Query(wanted);
+  if (direct.ok()) return direct;
+  wanted.mode |= FI_RX_CQ_DATA;
+  direct = Query(wanted);
+  if (direct.ok()) return direct;
+  return direct.status().Prefixed("fabric efa-direct (libfabric 2.1 or later has it)");
+}
+
+// Which of the two ways over tcp: FABRIC "rxm" or "native", or the one that measured better.
+Result<ProviderChoice> QueryTcp(std::string_view fabric, const char* host) {
+  const bool old = FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18));
+  const Wanted rxm{.provider = "tcp;ofi_rxm", .family = kTcpFamily, .node = host};
+  // What is tcp's own since 1.18 was a provider of its own, net, before.
+  const Wanted native{.provider = old ? "net" : "tcp", .family = kNativeTcpFamily, .node = host};
+  return Query(fabric == "native" ? native : rxm);
+}
+
+// The provider that the name of a fabric implies. Names of another one's are refused, not ignored.
+Result<ProviderKind> KindOf(ProviderKind kind, std::string_view fabric) {
+  if (fabric == "auto") return kind;
+  const bool efa = fabric == "efa" || fabric == "efa-direct";
+  const bool tcp = fabric == "rxm" || fabric == "native";
+  const ProviderKind implied = efa ? ProviderKind::kEfa : ProviderKind::kTcp;
+  if ((efa || tcp) && (kind == ProviderKind::kAuto || kind == implied)) return implied;
+  return Error(Code::kInvalidArgument,
+               "transfer fabric \"{}\": use auto, for provider efa also efa or efa-direct, for "
+               "provider tcp also rxm or native",
+               fabric);
 }
 
 }  // namespace
 
 uint32_t ApiVersion() {
   TuneEnvironment();
-  return std::min<uint32_t>(fi_version(), FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION));
+  return std::min<uint32_t>(Calls().version(), FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION));
 }
 
 std::string LibraryVersion() {
-  const uint32_t api = fi_version();
+  const uint32_t api = Calls().version();
   return fmt::format("{}.{} (built with {}.{})", FI_MAJOR(api), FI_MINOR(api), FI_MAJOR_VERSION,
                      FI_MINOR_VERSION);
 }
@@ -164,10 +218,12 @@ std::string PickHost(const std::string& host) {
 
 Result<ProviderChoice> ChooseProvider(const Options& options) {
   TuneEnvironment();
-  const ProviderKind kind = options.provider;
+  const Result<ProviderKind> wanted = KindOf(options.provider, options.fabric);
+  if (!wanted) return wanted.status();
+  const ProviderKind kind = *wanted;
   Status no_efa;
   if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa || options.require_rdma) {
-    Result<ProviderChoice> efa = QueryEfa();
+    Result<ProviderChoice> efa = QueryEfa(options.fabric);
     if (efa.ok()) {
       if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa) return efa;
     }
@@ -183,7 +239,7 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
     return Error(Code::kUnsupported, "provider efa is not usable: {}; found {}", no_efa.message(),
                  FoundProviders());
   const std::string host = PickHost(options.host);
-  Result<ProviderChoice> tcp = Query("tcp;ofi_rxm", "tcp", host.c_str());
+  Result<ProviderChoice> tcp = QueryTcp(options.fabric, host.c_str());
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());

@@ -8,10 +8,15 @@
 
 namespace baton::transfer {
 
+// What peers must share: they do not understand each other otherwise.
+inline constexpr const char* kEfaFamily = "efa";
+inline constexpr const char* kTcpFamily = "tcp";               // rxm over tcp
+inline constexpr const char* kNativeTcpFamily = "tcp-native";  // reliable datagrams of tcp itself
+
 struct ProviderChoice {
   Info info;            // the one to open
   std::string name;     // its provider: "tcp;ofi_rxm", "efa"
-  std::string family;   // what peers must share: "tcp", "efa"
+  std::string family;
   bool delivery_complete = false;  // it can report completion when the bytes are at the target
 };
 
@@ -20,6 +25,7 @@ uint32_t ApiVersion();
 // "1.17.0 (API 1.17)" of the loaded library.
 std::string LibraryVersion();
 
+// By options.provider, fabric, host and require_rdma.
 Result<ProviderChoice> ChooseProvider(const Options& options);
 
 // Source address for tcp: `host` itself, or for 0.0.0.0 the address of the default route, else of

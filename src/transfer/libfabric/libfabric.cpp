@@ -1,44 +1,55 @@
 #include "transfer/libfabric/libfabric.h"
 
-#include <rdma/fi_ext.h>
-
 #include <algorithm>
-#include <cstring>
+#include <array>
 #include <map>
 #include <random>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "common/log.h"
 #include "transfer/libfabric/batches.h"
 #include "transfer/libfabric/choice.h"
+#include "transfer/libfabric/endpoint.h"
 #include "transfer/libfabric/handles.h"
+#include "transfer/libfabric/read_fabric.h"
 
 namespace baton::transfer {
 namespace {
 
 constexpr size_t kReadBatch = 64;
-constexpr size_t kMinCqEntries = 8192;
-constexpr int kEfaUnknownPeer = 14;
+
+// Hardware that reads but would emulate writes by messages (p4d) does better to read. tcp's own
+// datagrams must: removing an address does not close its connection there (1.17 to 2.6), so a write
+// that is half received when its key is revoked goes on landing.
+bool ReadsInstead(WriteMode mode, const Endpoint& endpoint) {
+  if (mode != WriteMode::kAuto) return mode == WriteMode::kRead;
+  if (endpoint.choice.family == kNativeTcpFamily) return true;
+  return endpoint.is_efa() && !endpoint.hardware.writes && endpoint.hardware.reads;
+}
+
+bool SplitsImmediates(const ProviderChoice& choice) {
+  return choice.name.find("ofi_rxm") != std::string::npos;
+}
 
 class LibfabricFabric final : public Fabric {
  public:
-  explicit LibfabricFabric(ProviderChoice choice) : choice_(std::move(choice)) {}
+  explicit LibfabricFabric(Endpoint endpoint) : endpoint_(std::move(endpoint)) {}
+  ~LibfabricFabric() override { ep_.reset(); }  // before the memory that it may write into
 
   Status Open();
 
   const FabricTraits& traits() const override { return traits_; }
-  std::string Address() const override { return address_; }
+  std::string Address() const override { return endpoint_.address; }
   Result<uint32_t> Register(MemorySpan memory) override;
   void Unregister(uint32_t region) override { regions_[region] = {}; }
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override { exposed_.erase(key.key); }
-  Result<uint64_t> Insert(std::string_view address) override;
+  Result<uint64_t> Insert(std::string_view address) override { return endpoint_.Insert(address); }
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
   size_t Poll(TimePoint now, std::span<Completion> out) override;
-  int wait_fd() const override { return wait_fd_; }
+  int wait_fd() const override { return endpoint_.wait_fd; }
   bool PrepareSleep() override;
 
  private:
@@ -47,26 +58,24 @@ class LibfabricFabric final : public Fabric {
     Fid<fid_mr> mr;         // for local use, where the provider asks for it, and for its key
     void* desc = nullptr;
   };
-  struct KnownAddress {
-    fi_addr_t handle = FI_ADDR_UNSPEC;
-    uint32_t users = 0;
-  };
 
-  Status OpenObjects();
-  Status OpenCq(size_t entries);
-  Status ReadAddress();
+  Status CheckOrder() const;
   void FillTraits();
+  bool PostReceive(OpContext* context);
   // Posts bytes and immediate apart, relying on the order that the provider promises. For rxm: when
   // a connection is closed while a write with immediate is half received, rxm (1.17 at least) takes
   // the receiver's missing context for one of its own and crashes. A write without immediate has
   // no such entry, and an immediate without bytes is never half received. So one immediate may also
   // speak for several writes (batches.h).
-  bool SplitsImmediate() const { return choice_.name.find("ofi_rxm") != std::string::npos; }
+  bool SplitsImmediate() const { return SplitsImmediates(choice_); }
+  // efa-direct on cards that need a receive for every immediate.
+  bool PostsReceives() const { return info().mode & FI_RX_CQ_DATA; }
   PostResult WriteSplit(const WriteRequest& request, const Region& region, Status& why);
+  PostResult PostJoined(Status& why);
   PostResult PostImmediate(Status& why);
   void FailOpen(const Status& why);
   void Complete(Completion completion, void* context);
-  bool AppKeys() const { return !(info().domain_attr->mr_mode & FI_MR_PROV_KEY); }
+  bool AppKeys() const { return endpoint_.app_keys(); }
   Result<Fid<fid_mr>> MakeMr(const MemorySpan& memory, uint64_t access);
   bool ReadQueue();
   bool ReadErrors();
@@ -75,31 +84,32 @@ class LibfabricFabric final : public Fabric {
     return FabricError(Code::kUnavailable, choice_.name, call, error);
   }
 
-  ProviderChoice choice_;
+  Endpoint endpoint_;
+  const ProviderChoice& choice_ = endpoint_.choice;
+  Fid<fid_domain>& domain_ = endpoint_.domain;
+  Fid<fid_cq>& cq_ = endpoint_.cq;
+  Fid<fid_ep>& ep_ = endpoint_.ep;
   FabricTraits traits_;
-  std::string address_;
-  Fid<fid_fabric> fabric_;
-  Fid<fid_domain> domain_;
-  Fid<fid_av> av_;
-  Fid<fid_cq> cq_;
   std::vector<Region> regions_;
   std::map<uint64_t, Fid<fid_mr>> exposed_;  // by key, app keys only
-  Fid<fid_ep> ep_;                           // last: closed before what is bound to it
-  int wait_fd_ = -1;
+  std::vector<OpContext> receives_;          // posted, where immediates need them
   WriteBatches batches_;
+  // Writes of the open batch that wait to be posted together.
+  static constexpr size_t kMostJoined = 4;
+  std::array<iovec, kMostJoined> sources_{};
+  std::array<void*, kMostJoined> descs_{};
+  std::array<fi_rma_iov, kMostJoined> targets_{};
+  size_t joined_ = 0, joins_ = 1;
   fi_rma_iov zero_target_{};  // of the open batch's immediate
   void* zero_source_ = nullptr;
   // Completions that found no room, or have not been read yet; reserved for all that there can be.
   std::vector<Completion> ready_;
   size_t ready_read_ = 0;
   uint64_t next_key_ = 0;
-  std::unordered_map<std::string, KnownAddress> addresses_;
-  std::unordered_map<uint64_t, std::string> names_;  // handle -> key of addresses_
 };
 
 Status LibfabricFabric::Open() {
-  if (Status s = OpenObjects(); !s.ok()) return s;
-  if (Status s = ReadAddress(); !s.ok()) return s;
+  if (Status s = CheckOrder(); !s.ok()) return s;
   // Keys start at random, so that a key of an earlier process on the same address fits nothing.
   std::random_device random;
   next_key_ = (uint64_t{random()} << 20) | 1;
@@ -107,74 +117,30 @@ Status LibfabricFabric::Open() {
   // The count of a batch travels in the upper half of the data, where there is one.
   const bool counts = info().domain_attr->cq_data_size >= sizeof(uint64_t);
   if (SplitsImmediate()) batches_.Reserve(traits_.max_in_flight, counts ? kMaxBatch : 1);
+  joins_ = std::clamp<size_t>(std::min(info().tx_attr->iov_limit, info().tx_attr->rma_iov_limit), 1,
+                              kMostJoined);
   ready_.reserve(traits_.max_in_flight + kReadBatch * kMaxBatch);
+  if (!PostsReceives()) return Status::Ok();
+  receives_.resize(info().rx_attr->size);
+  for (OpContext& context : receives_)
+    if (!PostReceive(&context))
+      return Error(Code::kUnavailable, "libfabric {}: cannot post {} receives", choice_.name,
+                   receives_.size());
   return Status::Ok();
 }
 
-Status LibfabricFabric::OpenObjects() {
-  fid_fabric* fabric = nullptr;
-  if (const int e = fi_fabric(info().fabric_attr, &fabric, nullptr)) return Failed("fi_fabric", e);
-  fabric_.reset(fabric);
-  fid_domain* domain = nullptr;
-  if (const int e = fi_domain(fabric, choice_.info.get(), &domain, nullptr))
-    return Failed("fi_domain", e);
-  domain_.reset(domain);
-  fi_av_attr av_attr{};
-  av_attr.type = FI_AV_TABLE;
-  fid_av* av = nullptr;
-  if (const int e = fi_av_open(domain, &av_attr, &av, nullptr)) return Failed("fi_av_open", e);
-  av_.reset(av);
-  // Room for every completion of ours plus arrivals; a full queue makes providers drop or stall.
-  const size_t depth = info().tx_attr->size + info().rx_attr->size;
-  traits_.cq_entries = static_cast<uint32_t>(std::max(depth, kMinCqEntries));
-  if (Status s = OpenCq(traits_.cq_entries); !s.ok()) return s;
-  fid_ep* ep = nullptr;
-  if (const int e = fi_endpoint(domain, choice_.info.get(), &ep, nullptr))
-    return Failed("fi_endpoint", e);
-  ep_.reset(ep);
-  if (SplitsImmediate() && !(info().tx_attr->msg_order & (FI_ORDER_WAW | FI_ORDER_RMA_WAW)))
-    return Error(Code::kUnsupported, "libfabric {}: no order between writes, which it needs here",
-                 choice_.name);
-  const uint64_t selective = SplitsImmediate() ? FI_SELECTIVE_COMPLETION : 0;
-  if (const int e = fi_ep_bind(ep, &cq_->fid, FI_TRANSMIT | FI_RECV | selective))
-    return Failed("fi_ep_bind", e);
-  if (const int e = fi_ep_bind(ep, &av_->fid, 0)) return Failed("fi_ep_bind", e);
-  if (const int e = fi_enable(ep)) return Failed("fi_enable", e);
-  return Status::Ok();
+// An immediate takes it; no bytes ever come into it.
+bool LibfabricFabric::PostReceive(OpContext* context) {
+  const ssize_t result = fi_recv(ep_.get(), nullptr, 0, nullptr, FI_ADDR_UNSPEC, context);
+  if (result) log::error("{}", Failed("fi_recv", result).message());
+  return result == 0;
 }
 
-Status LibfabricFabric::OpenCq(size_t entries) {
-  fi_cq_attr attr{};
-  attr.size = entries;
-  attr.format = FI_CQ_FORMAT_DATA;
-  // A descriptor to sleep on, where there is one (tcp); shm and efa are polled.
-  fid_cq* cq = nullptr;
-  attr.wait_obj = FI_WAIT_FD;
-  int error = fi_cq_open(domain_.get(), &attr, &cq, nullptr);
-  if (error == 0) {
-    cq_.reset(cq);
-    if (fi_control(&cq->fid, FI_GETWAIT, &wait_fd_) != 0) wait_fd_ = -1;
+Status LibfabricFabric::CheckOrder() const {
+  if (!SplitsImmediate() || (info().tx_attr->msg_order & (FI_ORDER_WAW | FI_ORDER_RMA_WAW)))
     return Status::Ok();
-  }
-  attr.wait_obj = FI_WAIT_NONE;
-  error = fi_cq_open(domain_.get(), &attr, &cq, nullptr);
-  if (error) return Failed("fi_cq_open", error);
-  cq_.reset(cq);
-  return Status::Ok();
-}
-
-Status LibfabricFabric::ReadAddress() {
-  // Sizes differ (16 bytes of sockaddr, 32 of efa, a string for shm): ask.
-  std::vector<char> bytes(64);
-  size_t size = bytes.size();
-  int error = fi_getname(&ep_->fid, bytes.data(), &size);
-  if (error == -FI_ETOOSMALL) {
-    bytes.resize(size);
-    error = fi_getname(&ep_->fid, bytes.data(), &size);
-  }
-  if (error) return Failed("fi_getname", error);
-  address_.assign(bytes.data(), size);
-  return Status::Ok();
+  return Error(Code::kUnsupported, "libfabric {}: no order between writes, which it needs here",
+               choice_.name);
 }
 
 void LibfabricFabric::FillTraits() {
@@ -189,30 +155,17 @@ void LibfabricFabric::FillTraits() {
   // Two places per write where it is split; a few stay free for hellos.
   traits_.max_in_flight = (depth - depth / 8) / (SplitsImmediate() ? 2 : 1);
   traits_.max_in_flight_peer = std::min(128u, traits_.max_in_flight / 2);
-  if (choice_.family != "efa") {
-    traits_.cq_entries = 0;  // TCP holds writers back itself
-    return;
-  }
+  if (!endpoint_.is_efa()) return;  // TCP holds writers back itself
   // SRD reports every write, also those to a dead peer, but only when its retries are over.
   traits_.drain_timeout = std::chrono::seconds(10);
-  traits_.hardware_rdma = true;
-  traits_.write_path = "native";
-#if FI_VERSION_GE(FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION), FI_VERSION(1, 18))
-  bool emulated = false;
-  size_t size = sizeof emulated;
-  if (fi_getopt(&ep_->fid, FI_OPT_ENDPOINT, FI_OPT_EFA_EMULATED_WRITE, &emulated, &size) == 0 &&
-      emulated) {
-    traits_.hardware_rdma = false;
-    traits_.write_path = "emulated";
-  }
-#endif
-#if FI_VERSION_GE(FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION), FI_VERSION(2, 0))
-  size_t longest = 0;
-  size_t longest_size = sizeof longest;
-  if (fi_getopt(&ep_->fid, FI_OPT_ENDPOINT, FI_OPT_MAX_RMA_SIZE, &longest, &longest_size) == 0 &&
-      longest)
-    traits_.max_write_bytes = std::min<uint64_t>(traits_.max_write_bytes, longest);
-#endif
+  traits_.hardware_rdma = endpoint_.hardware.writes;
+  traits_.write_path = endpoint_.hardware.writes ? "native" : "emulated";
+  if (const auto longest = efa::LongestRma(ep_.get()))
+    traits_.max_write_bytes = std::min(traits_.max_write_bytes, *longest);
+  traits_.cq_entries = static_cast<uint32_t>(endpoint_.cq_entries);
+  // As many arrivals as there are receives, beside completions of our own.
+  if (PostsReceives())
+    traits_.cq_entries = traits_.max_in_flight + static_cast<uint32_t>(info().rx_attr->size);
 }
 
 Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t access) {
@@ -267,40 +220,10 @@ Result<MemoryKey> LibfabricFabric::Expose(uint32_t index) {
   return key;
 }
 
-Result<uint64_t> LibfabricFabric::Insert(std::string_view address) {
-  // Addresses of one provider have one size; shm's are strings that end in a zero byte.
-  const bool text = info().addr_format == FI_ADDR_STR;
-  if (text ? address.empty() || address.back() != '\0' : address.size() != address_.size())
-    return Error(Code::kDataCorrupt, "an address of {} bytes is none of provider {}",
-                 address.size(), choice_.name);
-  const std::string name(address);
-  KnownAddress& known = addresses_[name];
-  // A process that restarted on its old address shares the entry of the one before.
-  if (known.users == 0) {
-    const int inserted = fi_av_insert(av_.get(), name.data(), 1, &known.handle, 0, nullptr);
-    if (inserted != 1) {
-      addresses_.erase(name);
-      return Error(Code::kDataCorrupt, "libfabric {}: fi_av_insert took {} of 1 address",
-                   choice_.name, inserted);
-    }
-    names_[known.handle] = name;
-  }
-  ++known.users;
-  return uint64_t{known.handle};
-}
-
 void LibfabricFabric::Remove(uint64_t peer) {
   if (WriteBatch* const batch = batches_.open(); batch && batch->peer == peer)
     FailOpen(Error(Code::kUnavailable, "libfabric {}: the peer was removed", choice_.name));
-  const auto name = names_.find(peer);
-  if (name == names_.end()) return;
-  KnownAddress& known = addresses_[name->second];
-  if (--known.users > 0) return;
-  fi_addr_t handle = known.handle;
-  if (const int error = fi_av_remove(av_.get(), &handle, 1, 0))
-    log::warn("{}", Failed("fi_av_remove", error).message());
-  addresses_.erase(name->second);
-  names_.erase(name);
+  endpoint_.Remove(peer);
 }
 
 PostResult LibfabricFabric::Write(const WriteRequest& request, TimePoint, Status& why) {
@@ -323,26 +246,39 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
     if (result == PostResult::kAgain) return result;
     if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
   }
+  if (joined_ == joins_) {
+    const PostResult result = PostJoined(why);
+    if (result == PostResult::kAgain) return result;
+    if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
+  }
   if (!batches_.HasRoom()) return PostResult::kAgain;
-  void* desc = region.desc;
-  const iovec source{region.memory.data + request.local_offset, request.bytes};
-  const fi_rma_iov target{request.remote_address, request.bytes, request.remote_key};
+  sources_[joined_] = {region.memory.data + request.local_offset, request.bytes};
+  descs_[joined_] = region.desc;
+  targets_[joined_++] = {request.remote_address, request.bytes, request.remote_key};
+  batches_.Add(request.peer, request.imm, request.context);
+  return PostResult::kPosted;
+}
+
+// The writes of the open batch that were not posted yet, as one message: what it costs hardly depends
+// on how many places it names.
+PostResult LibfabricFabric::PostJoined(Status& why) {
+  if (joined_ == 0) return PostResult::kPosted;
   fi_msg_rma message{};
-  message.msg_iov = &source;
-  message.desc = &desc;
-  message.iov_count = 1;
-  message.addr = request.peer;
-  message.rma_iov = &target;
-  message.rma_iov_count = 1;
+  message.msg_iov = sources_.data();
+  message.desc = descs_.data();
+  message.iov_count = joined_;
+  message.addr = batches_.open()->peer;
+  message.rma_iov = targets_.data();
+  message.rma_iov_count = joined_;
   const ssize_t result = fi_writemsg(ep_.get(), &message, 0);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
     return PostResult::kFailed;
   }
-  batches_.Add(request.peer, request.imm, request.context);
-  zero_target_ = target;
-  zero_source_ = source.iov_base;
+  zero_target_ = targets_[joined_ - 1];
+  zero_source_ = sources_[joined_ - 1].iov_base;
+  joined_ = 0;
   return PostResult::kPosted;
 }
 
@@ -351,6 +287,7 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
 PostResult LibfabricFabric::PostImmediate(Status& why) {
   WriteBatch* const batch = batches_.open();
   if (!batch) return PostResult::kPosted;
+  if (const PostResult result = PostJoined(why); result != PostResult::kPosted) return result;
   const iovec source{zero_source_, 0};
   const fi_rma_iov target{zero_target_.addr, 0, zero_target_.key};
   fi_msg_rma message{};
@@ -379,6 +316,7 @@ void LibfabricFabric::FailOpen(const Status& why) {
   WriteBatch* const batch = batches_.open();
   if (!batch) return;
   batches_.Close();
+  joined_ = 0;
   Completion failed;
   failed.kind = Completion::Kind::kFailed;
   failed.peer_lost = true;
@@ -429,7 +367,10 @@ bool LibfabricFabric::ReadQueue() {
   for (ssize_t i = 0; i < n; ++i) {
     const fi_cq_data_entry& entry = entries[i];
     // EFA left FI_RMA out of these flags before 2.4, so only these two are looked at.
-    if (!(entry.flags & (FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA))) {
+    const bool arrival = entry.flags & (FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA);
+    if (arrival && entry.op_context && PostsReceives())
+      PostReceive(static_cast<OpContext*>(entry.op_context));
+    if (!arrival) {
       if (entry.op_context) Complete({}, entry.op_context);
       continue;
     }
@@ -453,18 +394,12 @@ bool LibfabricFabric::ReadErrors() {
       log::debug("libfabric {}: error without operation: {}", choice_.name, fi_strerror(error.err));
       continue;
     }
-    char text[128] = "";
-    const char* detail = fi_cq_strerror(cq_.get(), error.prov_errno, error.err_data, text, sizeof text);
     Completion completion;
     completion.kind = Completion::Kind::kFailed;
     // Every error of a write means that the way to the peer, or its permission, is gone: these
-    // providers retry by themselves what can be retried. Only a peer that has not inserted our
-    // address yet (efa's error 14) may be tried again.
-    completion.peer_lost = !(choice_.family == "efa" && error.prov_errno == kEfaUnknownPeer);
-    completion.status =
-        Error(Code::kUnavailable, "libfabric {}: write to peer: {} ({}), provider says {} ({})",
-              choice_.name, fi_strerror(error.err), error.err, detail ? detail : "nothing",
-              error.prov_errno);
+    // providers retry by themselves what can be retried.
+    completion.peer_lost = !endpoint_.is_efa() || efa::MeansPeerLost(error.prov_errno);
+    completion.status = endpoint_.Describe(error, "write to peer");
     Complete(std::move(completion), error.op_context);
     // A failed write must not wait for the rest of the errors.
     if (ready_.size() + kMaxBatch > ready_.capacity()) return true;
@@ -473,9 +408,7 @@ bool LibfabricFabric::ReadErrors() {
 
 bool LibfabricFabric::PrepareSleep() {
   if (batches_.open() || ready_read_ < ready_.size()) return false;
-  if (wait_fd_ < 0) return true;
-  fid* fids[] = {&cq_->fid};
-  return fi_trywait(fabric_.get(), fids, 1) == FI_SUCCESS;
+  return endpoint_.TryWait() == 0;
 }
 
 }  // namespace
@@ -483,10 +416,20 @@ bool LibfabricFabric::PrepareSleep() {
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
   Result<ProviderChoice> choice = ChooseProvider(options);
   if (!choice) return choice.status();
-  const bool tcp = choice->family == "tcp";
-  auto fabric = std::make_unique<LibfabricFabric>(*std::move(choice));
-  if (Status s = fabric->Open(); !s.ok())
-    return tcp ? s.Prefixed("listening on " + PickHost(options.host)) : s;
+  if (choice->family == kNativeTcpFamily && options.write_mode == WriteMode::kWrite)
+    return Error(Code::kUnsupported,
+                 "transfer fabric native cannot take back a peer's permission to write while bytes "
+                 "come in: use it with write mode read (or auto), or use fabric rxm");
+  const bool efa = choice->family == kEfaFamily;
+  const bool selective = SplitsImmediates(*choice) && options.write_mode != WriteMode::kRead;
+  const uint64_t bind = selective ? FI_SELECTIVE_COMPLETION : 0;
+  Result<Endpoint> endpoint = Endpoint::Open(*std::move(choice), bind);
+  if (!endpoint)
+    return efa ? endpoint.status()
+               : endpoint.status().Prefixed("listening on " + PickHost(options.host));
+  if (ReadsInstead(options.write_mode, *endpoint)) return OpenReadFabric(*std::move(endpoint));
+  auto fabric = std::make_unique<LibfabricFabric>(*std::move(endpoint));
+  if (Status s = fabric->Open(); !s.ok()) return s;
   return std::unique_ptr<Fabric>(std::move(fabric));
 }
 

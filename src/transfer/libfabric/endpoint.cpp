@@ -1,0 +1,145 @@
+#include "transfer/libfabric/endpoint.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "common/log.h"
+#include "transfer/libfabric/calls.h"
+
+namespace baton::transfer {
+namespace {
+
+constexpr size_t kMinCqEntries = 8192;
+
+}  // namespace
+
+Result<Endpoint> Endpoint::Open(ProviderChoice choice, uint64_t bind) {
+  Endpoint endpoint;
+  endpoint.choice = std::move(choice);
+  if (Status s = endpoint.OpenObjects(bind); !s.ok()) return s;
+  if (Status s = endpoint.ReadAddress(); !s.ok()) return s;
+  if (endpoint.is_efa()) endpoint.hardware = efa::Ask(endpoint.ep.get());
+  return endpoint;
+}
+
+Status Endpoint::OpenObjects(uint64_t bind) {
+  fid_fabric* new_fabric = nullptr;
+  if (const int e = Calls().fabric(info().fabric_attr, &new_fabric, nullptr))
+    return Failed("fi_fabric", e);
+  fabric.reset(new_fabric);
+  fid_domain* new_domain = nullptr;
+  if (const int e = fi_domain(new_fabric, choice.info.get(), &new_domain, nullptr))
+    return Failed("fi_domain", e);
+  domain.reset(new_domain);
+  fi_av_attr av_attr{};
+  av_attr.type = FI_AV_TABLE;
+  fid_av* new_av = nullptr;
+  if (const int e = fi_av_open(new_domain, &av_attr, &new_av, nullptr))
+    return Failed("fi_av_open", e);
+  av.reset(new_av);
+  // Room for every completion of ours plus arrivals; a full queue makes providers drop or stall.
+  cq_entries = std::max(info().tx_attr->size + info().rx_attr->size, kMinCqEntries);
+  if (Status s = OpenCq(); !s.ok()) return s;
+  fid_ep* new_ep = nullptr;
+  if (const int e = fi_endpoint(new_domain, choice.info.get(), &new_ep, nullptr))
+    return Failed("fi_endpoint", e);
+  ep.reset(new_ep);
+  if (is_efa()) efa::Tune(new_ep, info());
+  if (const int e = fi_ep_bind(new_ep, &cq->fid, FI_TRANSMIT | FI_RECV | bind))
+    return Failed("fi_ep_bind", e);
+  if (const int e = fi_ep_bind(new_ep, &av->fid, 0)) return Failed("fi_ep_bind", e);
+  if (const int e = fi_enable(new_ep)) return Failed("fi_enable", e);
+  return Status::Ok();
+}
+
+Status Endpoint::OpenCq() {
+  fi_cq_attr attr{};
+  attr.size = cq_entries;
+  attr.format = FI_CQ_FORMAT_DATA;
+  // A descriptor to sleep on, where there is one (tcp); shm and efa are polled.
+  fid_cq* new_cq = nullptr;
+  attr.wait_obj = FI_WAIT_FD;
+  if (fi_cq_open(domain.get(), &attr, &new_cq, nullptr) == 0) {
+    cq.reset(new_cq);
+    if (fi_control(&new_cq->fid, FI_GETWAIT, &wait_fd) != 0) wait_fd = -1;
+    return Status::Ok();
+  }
+  attr.wait_obj = FI_WAIT_NONE;
+  if (const int e = fi_cq_open(domain.get(), &attr, &new_cq, nullptr))
+    return Failed("fi_cq_open", e);
+  cq.reset(new_cq);
+  return Status::Ok();
+}
+
+Status Endpoint::ReadAddress() {
+  // Sizes differ (16 bytes of sockaddr, 32 of efa, a string for shm): ask.
+  std::vector<char> bytes(64);
+  size_t size = bytes.size();
+  int error = fi_getname(&ep->fid, bytes.data(), &size);
+  if (error == -FI_ETOOSMALL) {
+    bytes.resize(size);
+    error = fi_getname(&ep->fid, bytes.data(), &size);
+  }
+  if (error) return Failed("fi_getname", error);
+  address.assign(bytes.data(), size);
+  return Status::Ok();
+}
+
+Result<uint64_t> Endpoint::Insert(std::string_view peer) {
+  // Addresses of one provider have one size; shm's are strings that end in a zero byte.
+  const bool text = info().addr_format == FI_ADDR_STR;
+  if (text ? peer.empty() || peer.back() != '\0' : peer.size() != address.size())
+    return Error(Code::kDataCorrupt, "an address of {} bytes is none of provider {}", peer.size(),
+                 choice.name);
+  const std::string name(peer);
+  KnownAddress& known = addresses_[name];
+  // A process that restarted on its old address shares the entry of the one before.
+  if (known.users == 0) {
+    const int inserted = fi_av_insert(av.get(), name.data(), 1, &known.handle, 0, nullptr);
+    if (inserted != 1) {
+      addresses_.erase(name);
+      return Error(Code::kDataCorrupt, "libfabric {}: fi_av_insert took {} of 1 address",
+                   choice.name, inserted);
+    }
+    names_[known.handle] = name;
+  }
+  ++known.users;
+  return uint64_t{known.handle};
+}
+
+void Endpoint::Remove(uint64_t peer) {
+  const auto name = names_.find(peer);
+  if (name == names_.end()) return;
+  const auto known = addresses_.find(name->second);
+  if (--known->second.users == 0) Erase(known);
+}
+
+void Endpoint::Cut(const std::string& peer) {
+  if (const auto known = addresses_.find(peer); known != addresses_.end()) Erase(known);
+}
+
+void Endpoint::Erase(std::unordered_map<std::string, KnownAddress>::iterator known) {
+  fi_addr_t handle = known->second.handle;
+  if (const int error = fi_av_remove(av.get(), &handle, 1, 0))
+    log::warn("{}", Failed("fi_av_remove", error).message());
+  names_.erase(handle);
+  addresses_.erase(known);
+}
+
+int Endpoint::TryWait() {
+  if (wait_fd < 0) return 0;
+  fid* fids[] = {&cq->fid};
+  return fi_trywait(fabric.get(), fids, 1);
+}
+
+Status Endpoint::Describe(const fi_cq_err_entry& error, std::string_view operation) const {
+  char text[128] = "";
+  const char* detail =
+      fi_cq_strerror(cq.get(), error.prov_errno, error.err_data, text, sizeof text);
+  const std::string_view hint = is_efa() ? efa::Explain(error.prov_errno) : std::string_view();
+  return Error(Code::kUnavailable, "libfabric {}: {}: {} ({}), provider says {} ({}){}{}",
+               choice.name, operation, fi_strerror(error.err), error.err,
+               detail ? detail : "nothing", error.prov_errno, hint.empty() ? "" : ": ", hint);
+}
+
+}  // namespace baton::transfer
