@@ -69,6 +69,7 @@ struct Api {
   int (*IpcOpenMemHandle)(DevicePtr* place, IpcHandle handle, unsigned flags);
   int (*IpcCloseMemHandle)(DevicePtr place);
   int (*ModuleLoadData)(ModuleHandle** module, const void* image);
+  int (*ModuleUnload)(ModuleHandle* module);
   int (*ModuleGetFunction)(FunctionHandle** function, ModuleHandle* module, const char* name);
   int (*LaunchKernel)(FunctionHandle* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                       unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle* stream,

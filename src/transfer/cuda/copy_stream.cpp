@@ -16,13 +16,13 @@ constexpr Duration kClosingWait = 2s;
 
 }  // namespace
 
-Result<std::unique_ptr<CopyStream>> CopyStream::Create(Driver& driver, int ordinal) {
+Result<std::unique_ptr<CopyStream>> CopyStream::Create(Driver& driver, int ordinal, bool kernel) {
   std::unique_ptr<CopyStream> stream(new CopyStream(driver, ordinal));
-  if (Status s = stream->Open(); !s.ok()) return s.Prefixed(fmt::format("CUDA device {}", ordinal));
+  if (Status s = stream->Open(kernel); !s.ok()) return s.Prefixed(fmt::format("CUDA device {}", ordinal));
   return stream;
 }
 
-Status CopyStream::Open() {
+Status CopyStream::Open(bool kernel) {
   if (Status s = driver_.Bind(ordinal_); !s.ok()) return s;
   const Api& api = driver_.api();
   if (Status s = driver_.Check(api.StreamCreate(&stream_, kStreamNonBlocking), "cuStreamCreate"); !s.ok()) return s;
@@ -31,15 +31,14 @@ Status CopyStream::Open() {
   Result<PinnedBuffer> list = PinnedBuffer::Create(driver_, kListEntries * sizeof(Copy));
   if (!list.ok()) return list.status();
   list_ = *std::move(list);
-  LoadKernel();
+  if (kernel) LoadKernel();
   return Status::Ok();
 }
 
 void CopyStream::LoadKernel() {
   const Api& api = driver_.api();
-  ModuleHandle* module = nullptr;  // goes with the context
-  Status s = driver_.Check(api.ModuleLoadData(&module, kCopyKernel), "cuModuleLoadData");
-  if (s.ok()) s = driver_.Check(api.ModuleGetFunction(&kernel_, module, kCopyKernelName), "cuModuleGetFunction");
+  Status s = driver_.Check(api.ModuleLoadData(&module_, kCopyKernel), "cuModuleLoadData");
+  if (s.ok()) s = driver_.Check(api.ModuleGetFunction(&kernel_, module_, kCopyKernelName), "cuModuleGetFunction");
   if (s.ok()) return;
   kernel_ = nullptr;
   log::warn("transfer: small copies of CUDA device {} go one by one: {}", ordinal_, s.message());
@@ -51,6 +50,7 @@ CopyStream::~CopyStream() {
   for (Mark& mark : marks_)
     if (mark.event) driver_.api().EventDestroy(mark.event);
   if (stream_) driver_.api().StreamDestroy(stream_);
+  if (module_) driver_.api().ModuleUnload(module_);
 }
 
 uint64_t CopyStream::Add(DevicePtr to, DevicePtr from, uint64_t bytes, bool by_engine) {

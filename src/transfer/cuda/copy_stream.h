@@ -25,7 +25,8 @@ class CopyStream {
   static constexpr uint32_t kBatch = 256;  // copies that wait for Flush, at most; Add flushes then
   static constexpr uint64_t kKernelBytes = 256 << 10;  // above, the copy engine is as fast
 
-  static Result<std::unique_ptr<CopyStream>> Create(Driver& driver, int ordinal);
+  // `kernel`: false for a few large copies, which do not need it.
+  static Result<std::unique_ptr<CopyStream>> Create(Driver& driver, int ordinal, bool kernel = true);
   ~CopyStream();
   CopyStream(const CopyStream&) = delete;
   CopyStream& operator=(const CopyStream&) = delete;
@@ -57,7 +58,7 @@ class CopyStream {
   };
 
   CopyStream(Driver& driver, int ordinal) : driver_(driver), ordinal_(ordinal) {}
-  Status Open();
+  Status Open(bool kernel);
   void LoadKernel();
   void Launch(uint32_t first, uint32_t count, uint64_t longest);
   void SetMark();
@@ -67,6 +68,7 @@ class CopyStream {
   Driver& driver_;
   const int ordinal_;
   StreamHandle* stream_ = nullptr;
+  ModuleHandle* module_ = nullptr;
   FunctionHandle* kernel_ = nullptr;
   PinnedBuffer list_;  // ring of Copy, read by the kernel
   uint32_t list_head_ = 0, list_tail_ = 0;  // counted without end

@@ -52,6 +52,7 @@ std::string BindAll(void* library, Api& api) {
   bind("cuIpcOpenMemHandle_v2", api.IpcOpenMemHandle);
   bind("cuIpcCloseMemHandle", api.IpcCloseMemHandle);
   bind("cuModuleLoadData", api.ModuleLoadData);
+  bind("cuModuleUnload", api.ModuleUnload);
   bind("cuModuleGetFunction", api.ModuleGetFunction);
   bind("cuLaunchKernel", api.LaunchKernel);
   std::string optional;
@@ -146,6 +147,15 @@ Status Driver::Bind(int ordinal) {
     context = device.context;
   }
   return Check(api_.CtxSetCurrent(context), "cuCtxSetCurrent");
+}
+
+Status Driver::BindAny() {
+  int ordinal = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    while (ordinal < device_count() && !devices_[ordinal].context) ++ordinal;
+  }
+  return Bind(ordinal < device_count() ? ordinal : 0);
 }
 
 int Driver::Find(const Uuid& uuid) const {

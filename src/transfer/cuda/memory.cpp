@@ -34,6 +34,7 @@ DeviceBuffer::~DeviceBuffer() {
 }
 
 Result<PinnedBuffer> PinnedBuffer::Create(Driver& driver, size_t bytes) {
+  if (Status s = driver.BindAny(); !s.ok()) return s;
   void* place = nullptr;
   const int result = driver.api().MemHostAlloc(&place, bytes, kHostAllocPortable | kHostAllocDeviceMap);
   if (Status s = driver.Check(result, "cuMemHostAlloc"); !s.ok())
@@ -54,11 +55,12 @@ PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
 
 PinnedBuffer::~PinnedBuffer() {
   if (!data_) return;
-  Warn(driver_->Bind(0));
+  Warn(driver_->BindAny());
   Warn(driver_->Check(driver_->api().MemFreeHost(data_), "cuMemFreeHost"));
 }
 
 Result<HostRegistration> HostRegistration::Create(Driver& driver, const std::byte* data, size_t bytes, bool read_only) {
+  if (Status s = driver.BindAny(); !s.ok()) return s;
   const unsigned flags =
       kHostRegisterPortable | kHostRegisterDeviceMap | (read_only ? kHostRegisterReadOnly : 0);
   const int result = driver.api().MemHostRegister(const_cast<std::byte*>(data), bytes, flags);
@@ -77,7 +79,7 @@ HostRegistration& HostRegistration::operator=(HostRegistration&& other) noexcept
 
 HostRegistration::~HostRegistration() {
   if (!data_) return;
-  Warn(driver_->Bind(0));
+  Warn(driver_->BindAny());
   Warn(driver_->Check(driver_->api().MemHostUnregister(const_cast<std::byte*>(data_)), "cuMemHostUnregister"));
 }
 
@@ -92,7 +94,7 @@ Status CopyNow(MemorySpan to, MemorySpan from, TimePoint deadline) {
   Result<Driver*> driver = Driver::Get();
   if (!driver.ok()) return driver.status();
   const int ordinal = to_host ? from.device_index : to.device_index;
-  Result<std::unique_ptr<CopyStream>> stream = CopyStream::Create(**driver, ordinal);
+  Result<std::unique_ptr<CopyStream>> stream = CopyStream::Create(**driver, ordinal, false);
   if (!stream.ok()) return stream.status();
   const auto copy = [&](void* target, const void* source, size_t bytes) -> Status {
     const uint64_t ticket = (*stream)->Add(AsDevice(target), AsDevice(source), bytes);

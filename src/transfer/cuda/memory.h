@@ -34,7 +34,6 @@ class DeviceBuffer {
 class PinnedBuffer {
  public:
   PinnedBuffer() = default;
-  // A context of any device must be bound.
   static Result<PinnedBuffer> Create(Driver& driver, size_t bytes);
   PinnedBuffer(PinnedBuffer&& other) noexcept
       : driver_(other.driver_), data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}

@@ -68,7 +68,7 @@ std::string FirstInterfaceAddress() {
   return result;
 }
 
-Info MakeHints(const char* provider, bool delivery_complete) {
+Info MakeHints(const char* provider, bool delivery_complete, bool hmem) {
   Info hints(fi_allocinfo());
   if (!hints) return hints;
   hints->caps = FI_MSG | FI_RMA;
@@ -79,6 +79,10 @@ Info MakeHints(const char* provider, bool delivery_complete) {
   hints->domain_attr->cq_data_size = sizeof(uint32_t);
   hints->domain_attr->threading = FI_THREAD_DOMAIN;
   hints->domain_attr->av_type = FI_AV_TABLE;
+  if (hmem) {
+    hints->caps |= FI_HMEM;
+    hints->domain_attr->mr_mode |= FI_MR_HMEM;
+  }
   // tcp disappears when FI_RMA_EVENT is asked, and so does efa.
   if (delivery_complete) hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE;
   hints->fabric_attr->prov_name = strdup(provider);
@@ -113,10 +117,15 @@ const fi_info* PickInfo(const fi_info* list) {
   return list;
 }
 
-Result<ProviderChoice> Query(const char* provider, const char* family, const char* node) {
+// `hmem`: asks for memory of GPUs first, and does without where that is not offered.
+Result<ProviderChoice> Query(const char* provider, const char* family, const char* node, bool hmem) {
   long error = -FI_ENODATA;
-  for (const bool delivery_complete : {true, false}) {
-    const Info hints = MakeHints(provider, delivery_complete);
+  struct Wish {
+    bool delivery_complete, hmem;
+  };
+  for (const Wish wish : {Wish{true, true}, Wish{false, true}, Wish{true, false}, Wish{false, false}}) {
+    if (wish.hmem && !hmem) continue;
+    const Info hints = MakeHints(provider, wish.delivery_complete, wish.hmem);
     if (!hints) return FabricError(Code::kInternal, provider, "fi_allocinfo", FI_ENOMEM);
     fi_info* found = nullptr;
     error = fi_getinfo(ApiVersion(), node, nullptr, node ? FI_SOURCE : 0, hints.get(), &found);
@@ -127,19 +136,20 @@ Result<ProviderChoice> Query(const char* provider, const char* family, const cha
     if (!choice.info) return FabricError(Code::kInternal, provider, "fi_dupinfo", FI_ENOMEM);
     choice.name = choice.info->fabric_attr->prov_name;
     choice.family = family;
-    choice.delivery_complete = delivery_complete;
+    choice.delivery_complete = wish.delivery_complete;
+    choice.hmem = wish.hmem && (choice.info->caps & FI_HMEM);
     return choice;
   }
   return FabricError(Code::kUnsupported, provider, "fi_getinfo", error);
 }
 
-Result<ProviderChoice> QueryEfa() {
+Result<ProviderChoice> QueryEfa(bool hmem) {
   if (FI_VERSION_LT(fi_version(), FI_VERSION(1, 18)))
     return Error(Code::kUnsupported,
                  "libfabric {} has no RDMA write for efa: 1.18 or later is needed (AWS installs it "
                  "in /opt/amazon/efa)",
                  LibraryVersion());
-  return Query("efa", "efa", nullptr);
+  return Query("efa", "efa", nullptr, hmem);
 }
 
 }  // namespace
@@ -167,7 +177,7 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   const ProviderKind kind = options.provider;
   Status no_efa;
   if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa || options.require_rdma) {
-    Result<ProviderChoice> efa = QueryEfa();
+    Result<ProviderChoice> efa = QueryEfa(options.cuda_device.has_value());
     if (efa.ok()) {
       if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa) return efa;
     }
@@ -182,7 +192,8 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
     return Error(Code::kUnsupported, "provider efa is not usable: {}; found {}", no_efa.message(),
                  FoundProviders());
   const std::string host = PickHost(options.host);
-  Result<ProviderChoice> tcp = Query("tcp;ofi_rxm", "tcp", host.c_str());
+  // Device memory over tcp is staged by us (cuda/staged_fabric.h): rxm would copy it synchronously.
+  Result<ProviderChoice> tcp = Query("tcp;ofi_rxm", "tcp", host.c_str(), false);
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());

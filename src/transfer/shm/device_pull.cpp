@@ -133,10 +133,6 @@ int DevicePull::Fetch(const Entry& entry, uint64_t source, std::byte* to, uint32
 
 std::byte* DevicePull::TakeDetour(Piece& piece, int& error) {
   if (!detour_) {
-    if (!devices_.driver()->Bind(0).ok()) {
-      error = ENODEV;
-      return nullptr;
-    }
     Result<cuda::PinnedBuffer> buffer = cuda::PinnedBuffer::Create(*devices_.driver(), kDetourBytes);
     if (!buffer.ok()) {
       log::error("transfer over shm: {}", buffer.status().message());

@@ -11,6 +11,11 @@
 #include "transfer/shm/channel.h"
 
 namespace baton::transfer::shm {
+namespace {
+
+constexpr size_t kLeastPinned = 1 << 20;  // less is mails, which no device copies
+
+}  // namespace
 
 Import::~Import() {
   Status s = driver_.Bind(accessor_);
@@ -91,7 +96,7 @@ Result<std::shared_ptr<Import>> Devices::Open(const DeviceShare& share, int acce
 }
 
 void Devices::Pin(const std::byte* data, size_t bytes, bool read_only) {
-  if (!driver_ || bytes == 0 || pins_.contains(data) || !driver_->Bind(0).ok()) return;
+  if (!driver_ || bytes < kLeastPinned || pins_.contains(data)) return;
   Result<cuda::HostRegistration> registration = cuda::HostRegistration::Create(*driver_, data, bytes, read_only);
   if (!registration.ok())
     return log::info("transfer over shm: {} bytes of host memory stay unpinned, copies between them and devices take a "
