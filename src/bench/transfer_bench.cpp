@@ -33,7 +33,7 @@ class Writer {
   Writer(TransferLink& link, const TransferBenchOptions& options) : link_(link), options_(options) {}
 
   Status Open() {
-    Result<BenchPool> pool = BenchPool::Create(options_.total_mib << 20, options_.shared_memory);
+    Result<BenchPool> pool = BenchPool::Create(options_.total_mib << 20, options_.shared_memory, options_.local_device);
     if (!pool.ok()) return pool.status();
     pool_.emplace(*std::move(pool));
     transfer::Options engine;
@@ -42,6 +42,7 @@ class Writer {
     engine.write_mode = options_.write_mode;
     engine.require_rdma = options_.require_rdma;
     engine.host = link_.LocalHost();
+    engine.cuda_device = AnnouncedDevice(options_.provider, options_.local_device, options_.remote_device);
     const uint64_t smallest = *std::min_element(options_.block_kib.begin(), options_.block_kib.end());
     engine.max_queued_runs = std::max<uint32_t>(1 << 16, static_cast<uint32_t>(options_.total_mib * 1024 / smallest) + 1);
     engine.max_sends = std::max(engine.max_sends, options_.queue_depth);
@@ -59,6 +60,8 @@ class Writer {
     request.PutString(engine_->Describe());
     request.PutString(options_.fabric);
     request.Put(options_.write_mode);
+    request.Put(int32_t{options_.remote_device});
+    request.Put(int32_t{options_.local_device});
     std::string reply;
     if (Status s = Call(request, reply); !s.ok()) return s;
     ByteReader reader(reply);
@@ -81,7 +84,7 @@ class Writer {
     row.block_kib = block_kib;
     row.blocks = blocks;
     const uint64_t pattern = block_kib * 7919 + 1;
-    FillPattern(pool_->span(), pattern);
+    if (Status s = FillPattern(pool_->span(), pattern); !s.ok()) return s;
     ByteWriter clear;
     clear.Put(TransferRequest::kClear);
     std::string reply;
@@ -202,13 +205,24 @@ class Writer {
   }
 
   Status MeasureCeiling(uint64_t block_bytes, uint32_t blocks, TransferBenchRow& row) {
+    const int from = options_.local_device, to = options_.remote_device;
+    if (row.provider == "shm" && (from >= 0 || to >= 0)) {
+      row.ceiling = fmt::format("one copy {} to {}", MemoryName(from), MemoryName(to));
+      row.ceiling_gbps = MeasureDeviceCopy(from, to, blocks * block_bytes);
+      return Status::Ok();
+    }
     if (row.provider == "shm") {
       row.ceiling = "memcpy";
       row.ceiling_gbps = MeasureMemcpy(pool_->span(), MakeBlockOrder(blocks, options_.scattered, 1), block_bytes);
       return Status::Ok();
     }
     row.ceiling = "socket stream";
-    const MemorySpan memory = pool_->span();
+    MemorySpan memory = pool_->span();
+    std::vector<std::byte> host;
+    if (memory.device != DeviceKind::kHost) {
+      host.resize(memory.size_bytes);
+      memory = {host.data(), host.size()};
+    }
     double best = 0;
     for (int round = 0; round < 3; ++round) {
       ByteWriter request;
@@ -291,6 +305,8 @@ json::object TransferBenchRow::ToJson(const TransferBenchOptions& options) const
           {"blocks", blocks},
           {"order", options.scattered ? "random" : "sequential"},
           {"memory", options.shared_memory ? "shared" : "private"},
+          {"local_memory", MemoryName(options.local_device)},
+          {"remote_memory", MemoryName(options.remote_device)},
           {"queue_depth", options.queue_depth},
           {"rounds", options.rounds},
           {"time_ms", milliseconds},

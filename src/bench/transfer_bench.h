@@ -27,6 +27,7 @@ struct TransferBenchOptions {
   uint32_t queue_depth = 1;    // transfers at once; each moves its share of the blocks
   bool scattered = true;       // block places in random order on both sides
   bool shared_memory = true;   // pools as the server's; false: private memory
+  int local_device = -1, remote_device = -1;  // CUDA ordinals of the pools, each on its own host; -1: host memory
   int rounds = 5;              // the median counts
   int latency_samples = 200;   // transfers of one block, one after another; 0: none
   Duration timeout = 60s;      // of each step
@@ -34,7 +35,7 @@ struct TransferBenchOptions {
 
 // One block size.
 struct TransferBenchRow {
-  std::string provider, fabric, ceiling;  // ceiling: "memcpy" or "socket stream"
+  std::string provider, fabric, ceiling;  // ceiling: "memcpy", "one copy cuda:0 to cuda:1" or "socket stream"
   uint64_t total_mib = 0, block_kib = 0, blocks = 0;
   double milliseconds = 0, gbps = 0, best_gbps = 0, ceiling_gbps = 0;
   double p50_us = 0, p99_us = 0;  // of one block

@@ -67,19 +67,55 @@ TEST(TransferBench, MovesAndChecksEveryBlock) {
   }
 }
 
+// On the stand-in for CUDA: the checker works on device memory.
+TEST(TransferBench, MovesDeviceMemory) {
+  setenv(transfer::cuda::kLibraryVariable, BATON_CUDA_MOCK, 1);
+  const Result<BenchPool> pool = BenchPool::Create(1 << 20, false, 1);
+  ASSERT_TRUE(pool.ok()) << pool.status().ToString();
+  ASSERT_TRUE(FillPattern(pool->span(), 3).ok());
+  const BlockOrder order = MakeBlockOrder(64, false, 5);
+  EXPECT_EQ(*CountWrongBytes(pool->span(), order, 16384, 3), 0u);
+  EXPECT_GT(*CountWrongBytes(pool->span(), order, 16384, 4), 1u << 19);
+  EXPECT_GT(MeasureDeviceCopy(0, 1, 1 << 20), 0);
+  EXPECT_GT(MeasureDeviceCopy(-1, 1, 1 << 20), 0);
+  for (const transfer::ProviderKind provider : {transfer::ProviderKind::kShm, transfer::ProviderKind::kTcp})
+    for (const auto& [from, to] : {std::pair(0, 1), std::pair(0, -1), std::pair(-1, 0)}) {
+      Pair ends;
+      TransferBenchOptions options = Small(provider);
+      options.local_device = from;
+      options.remote_device = to;
+      std::vector<TransferBenchRow> rows;
+      const Status status = RunTransferBench(*ends.Connect(), options, [](const std::string&) {},
+                                             [&](const TransferBenchRow& row) { rows.push_back(row); });
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      ASSERT_EQ(rows.size(), 2u);
+      EXPECT_EQ(rows[0].wrong, 0u);
+      EXPECT_GT(rows[0].ceiling_gbps, 0);
+      EXPECT_EQ(rows[0].ToJson(options).at("remote_memory").as_string(), MemoryName(to));
+    }
+  unsetenv(transfer::cuda::kLibraryVariable);
+}
+
+TEST(TransferBench, MemoryNames) {
+  EXPECT_EQ(*ParseMemory("host"), -1);
+  EXPECT_EQ(*ParseMemory("cuda:12"), 12);
+  for (const char* name : {"", "cuda", "cuda:", "cuda:-1", "cuda:1x", "gpu:0"})
+    EXPECT_EQ(ParseMemory(name).status().code(), Code::kInvalidArgument) << name;
+}
+
 TEST(TransferBench, CountsWrongBytes) {
   Result<BenchPool> source = BenchPool::Create(1 << 20, false), target = BenchPool::Create(1 << 20, true);
   ASSERT_TRUE(source.ok() && target.ok());
   const MemorySpan from = source->span(), to = target->span();
-  FillPattern(from, 3);
+  ASSERT_TRUE(FillPattern(from, 3).ok());
   const BlockOrder order = MakeBlockOrder(64, true, 5);
   for (size_t i = 0; i < 64; ++i) std::memcpy(to.data + order.to[i] * 16384, from.data + order.from[i] * 16384, 16384);
-  EXPECT_EQ(CountWrongBytes(to, order, 16384, 3), 0u);
+  EXPECT_EQ(*CountWrongBytes(to, order, 16384, 3), 0u);
   to.data[12345] ^= std::byte{1};
   to.data[700000] ^= std::byte{0xFF};
-  EXPECT_EQ(CountWrongBytes(to, order, 16384, 3), 2u);
-  EXPECT_GT(CountWrongBytes(to, order, 16384, 4), 1u << 19);
-  EXPECT_GT(CountWrongBytes(to, MakeBlockOrder(64, true, 6), 16384, 3), 1u << 19);
+  EXPECT_EQ(*CountWrongBytes(to, order, 16384, 3), 2u);
+  EXPECT_GT(*CountWrongBytes(to, order, 16384, 4), 1u << 19);
+  EXPECT_GT(*CountWrongBytes(to, MakeBlockOrder(64, true, 6), 16384, 3), 1u << 19);
 }
 
 TEST(TransferBench, BadOptionsNameTheFlag) {

@@ -4,14 +4,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <numeric>
 #include <random>
 
 #include "common/clock.h"
+#include "transfer/cuda/copy_stream.h"
 
 namespace baton::bench {
 namespace {
+
+constexpr Duration kCopyTimeout = 60s;
 
 uint64_t PatternWord(uint64_t seed, uint64_t index) {
   uint64_t x = (index + 1) * 0x9E3779B97F4A7C15u ^ seed * 0xD1B54A32D192ED03u;
@@ -36,14 +40,36 @@ BlockOrder MakeBlockOrder(uint32_t blocks, bool scattered, uint64_t seed) {
   return order;
 }
 
-void FillPattern(MemorySpan memory, uint64_t seed) {
+Status FillPattern(MemorySpan memory, uint64_t seed) {
+  if (memory.device != DeviceKind::kHost) {
+    std::vector<std::byte> bytes(memory.size_bytes);
+    if (Status s = FillPattern({bytes.data(), bytes.size()}, seed); !s.ok()) return s;
+    return transfer::cuda::CopyNow(memory, {bytes.data(), bytes.size()}, Now() + kCopyTimeout);
+  }
   for (uint64_t i = 0; i < memory.size_bytes / 8; ++i) {
     const uint64_t word = PatternWord(seed, i);
     std::memcpy(memory.data + i * 8, &word, 8);
   }
+  return Status::Ok();
 }
 
-uint64_t CountWrongBytes(MemorySpan target, const BlockOrder& order, uint64_t block_bytes, uint64_t seed) {
+Status ClearMemory(MemorySpan memory) {
+  if (memory.device == DeviceKind::kHost) {
+    std::memset(memory.data, 0, memory.size_bytes);
+    return Status::Ok();
+  }
+  std::vector<std::byte> zeros(memory.size_bytes);
+  return transfer::cuda::CopyNow(memory, {zeros.data(), zeros.size()}, Now() + kCopyTimeout);
+}
+
+Result<uint64_t> CountWrongBytes(MemorySpan target, const BlockOrder& order, uint64_t block_bytes, uint64_t seed) {
+  std::vector<std::byte> copy;
+  if (target.device != DeviceKind::kHost) {
+    copy.resize(target.size_bytes);
+    const MemorySpan host{copy.data(), copy.size()};
+    if (Status s = transfer::cuda::CopyNow(host, target, Now() + kCopyTimeout); !s.ok()) return s;
+    target = host;
+  }
   uint64_t wrong = 0;
   for (size_t b = 0; b < order.to.size(); ++b) {
     const std::byte* const block = target.data + order.to[b] * block_bytes;
@@ -73,10 +99,70 @@ double MeasureMemcpy(MemorySpan memory, const BlockOrder& order, uint64_t block_
   return best;
 }
 
+double MeasureDeviceCopy(int from_device, int to_device, uint64_t bytes) {
+  namespace cuda = transfer::cuda;
+  const Result<cuda::Driver*> driver = cuda::Driver::Get();
+  const int ordinal = from_device >= 0 ? from_device : to_device;
+  if (!driver.ok() || ordinal < 0 || !(*driver)->Bind(ordinal).ok()) return 0;
+  std::optional<cuda::DeviceBuffer> devices[2];
+  cuda::PinnedBuffer host;
+  cuda::DevicePtr places[2];
+  for (int end = 0; end < 2; ++end) {
+    const int device = end ? to_device : from_device;
+    if (device >= 0) {
+      Result<cuda::DeviceBuffer> buffer = cuda::DeviceBuffer::Create(device, bytes);
+      if (!buffer.ok()) return 0;
+      devices[end].emplace(*std::move(buffer));
+      places[end] = cuda::AsDevice(devices[end]->span().data);
+    } else {
+      Result<cuda::PinnedBuffer> buffer = cuda::PinnedBuffer::Create(**driver, bytes);
+      if (!buffer.ok()) return 0;
+      host = *std::move(buffer);
+      places[end] = cuda::AsDevice(host.data());
+    }
+  }
+  if (from_device >= 0 && to_device >= 0) (*driver)->EnablePeer(from_device, to_device);
+  Result<std::unique_ptr<cuda::CopyStream>> stream = cuda::CopyStream::Create(**driver, ordinal, false);
+  if (!stream.ok()) return 0;
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    const TimePoint start = Now();
+    const uint64_t ticket = (*stream)->Add(places[1], places[0], bytes, true);
+    if (!(*stream)->Wait(ticket, start + kCopyTimeout).ok()) return 0;
+    best = std::max(best, static_cast<double>(bytes) / Seconds(Now() - start) / 1e9);
+  }
+  return best;
+}
+
+std::optional<int> AnnouncedDevice(transfer::ProviderKind provider, int own_device, int other_device) {
+  if (own_device >= 0) return own_device;
+  if (other_device >= 0 && provider == transfer::ProviderKind::kShm) return other_device;
+  return std::nullopt;
+}
+
+std::string MemoryName(int device) { return device < 0 ? "host" : fmt::format("cuda:{}", device); }
+
+Result<int> ParseMemory(const std::string& name) {
+  if (name == "host") return -1;
+  int device = -1;
+  const char* const end = name.data() + name.size();
+  if (name.starts_with("cuda:")) {
+    const auto [rest, error] = std::from_chars(name.data() + 5, end, device);
+    if (error == std::errc() && rest == end && device >= 0 && device < 1024) return device;
+  }
+  return Error(Code::kInvalidArgument, "memory \"{}\": use host, or cuda:N with the number of a GPU", name);
+}
+
 void PoolUnmapper::operator()(std::byte* data) const { munmap(data, bytes); }
 
-Result<BenchPool> BenchPool::Create(uint64_t bytes, bool shared) {
+Result<BenchPool> BenchPool::Create(uint64_t bytes, bool shared, int device) {
   BenchPool pool;
+  if (device >= 0) {
+    Result<transfer::cuda::DeviceBuffer> memory = transfer::cuda::DeviceBuffer::Create(device, bytes);
+    if (!memory.ok()) return memory.status();
+    pool.device_.emplace(*std::move(memory));
+    return pool;
+  }
   if (shared) {
     Result<SharedMemory> memory = SharedMemory::Create(bytes, SharedMemory::Pages::kHuge);
     if (!memory.ok()) return memory.status();
@@ -91,6 +177,7 @@ Result<BenchPool> BenchPool::Create(uint64_t bytes, bool shared) {
 }
 
 MemorySpan BenchPool::span() const {
+  if (device_) return device_->span();
   if (shared_) return shared_->span();
   return {private_.get(), private_.get_deleter().bytes};
 }

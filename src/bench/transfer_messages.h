@@ -11,7 +11,8 @@ inline constexpr uint32_t kMaxGrant = 4096;
 
 enum class TransferRequest : uint8_t {
   kOpen = 1,  // u32 version, u8 provider, u8 require_rdma, u8 shared, u64 pool bytes, string blob,
-              // string fabric, u8 write mode
+              // string fabric, u8 write mode,
+              // i32 CUDA device of the target's pool, i32 that of the writer's (-1: host memory)
               // -> string error, string blob, string report
   kGrant,     // u32 slots, u32 deadline ms -> string error, u32 n, n x (u32 index, u8 generation)
   kSeal,      // u32 n, n x (u32 index, u8 generation, u32 writes); waits -> string error

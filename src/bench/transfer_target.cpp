@@ -1,6 +1,5 @@
 // The receiving end of `baton bench transfer`.
 #include <condition_variable>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -54,7 +53,13 @@ class Target {
         const auto bytes = reader.Get<uint64_t>();
         if (!pool_ || bytes > pool_->span().size_bytes)
           return Error(Code::kDataCorrupt, "bench: a stream of {} bytes is longer than the pool", bytes);
-        if (Status s = link_.ReceiveBytes(pool_->span().data, bytes, Now() + timeout_); !s.ok()) return s;
+        std::vector<std::byte> host;
+        std::byte* to = pool_->span().data;
+        if (pool_->span().device != DeviceKind::kHost) {
+          host.resize(bytes);
+          to = host.data();
+        }
+        if (Status s = link_.ReceiveBytes(to, bytes, Now() + timeout_); !s.ok()) return s;
         Answer(reply, Status::Ok(), [] {});
         break;
       }
@@ -87,11 +92,13 @@ class Target {
     if (write_mode > static_cast<uint8_t>(transfer::WriteMode::kRead))
       return Error(Code::kInvalidArgument, "unknown write mode {}", write_mode);
     options.write_mode = static_cast<transfer::WriteMode>(write_mode);
+    const auto device = reader.Get<int32_t>(), writers_device = reader.Get<int32_t>();
     if (Status s = reader.Finish(); !s.ok()) return s;
     if (bytes == 0 || bytes > kMaxPoolBytes) return Error(Code::kInvalidArgument, "a pool of {} bytes", bytes);
     options.host = link_.LocalHost();
     options.self_test = false;
-    Result<BenchPool> pool = BenchPool::Create(bytes, shared);
+    options.cuda_device = AnnouncedDevice(options.provider, device, writers_device);
+    Result<BenchPool> pool = BenchPool::Create(bytes, shared, device);
     if (!pool.ok()) return pool.status();
     engine_.reset();
     pool_.emplace(*std::move(pool));
@@ -140,8 +147,7 @@ class Target {
 
   Status Clear() {
     if (!pool_) return Error(Code::kInvalidArgument, "nothing is open");
-    std::memset(pool_->span().data, 0, pool_->span().size_bytes);
-    return Status::Ok();
+    return ClearMemory(pool_->span());
   }
 
   Status Verify(ByteReader& reader, uint64_t& wrong) {
@@ -152,8 +158,10 @@ class Target {
     if (Status s = reader.Finish(); !s.ok()) return s;
     if (!pool_ || block_bytes == 0 || blocks > pool_->span().size_bytes / block_bytes)
       return Error(Code::kInvalidArgument, "{} blocks of {} bytes do not fit the pool", blocks, block_bytes);
-    wrong = CountWrongBytes(pool_->span(), MakeBlockOrder(blocks, scattered, order_seed), block_bytes, pattern_seed);
-    return Status::Ok();
+    const Result<uint64_t> counted =
+        CountWrongBytes(pool_->span(), MakeBlockOrder(blocks, scattered, order_seed), block_bytes, pattern_seed);
+    if (counted.ok()) wrong = *counted;
+    return counted.status();
   }
 
   void OnEvent(const Event& event) {

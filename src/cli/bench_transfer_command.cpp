@@ -9,6 +9,7 @@
 
 #include "api/errors.h"
 #include "bench/transfer_bench.h"
+#include "bench/transfer_blocks.h"
 #include "cli/bench_command.h"
 #include "transfer/topology/topology.h"
 
@@ -18,6 +19,7 @@ namespace {
 struct TransferFlags {
   bench::TransferBenchOptions options;
   std::string provider = "auto", write_mode = "auto", listen, connect, order = "random", memory = "shared";
+  std::string local_memory = "host", remote_memory = "host";
   double timeout_s = 60;
   std::string topology;  // a capture; empty: this machine
   bool as_json = false;
@@ -31,8 +33,8 @@ int Fail(const Status& status) {
 }
 
 void PrintHeader(const std::string& report, const bench::TransferBenchOptions& o) {
-  fmt::print("# {}\n# {} MiB a round, {} places on both sides, {} transfer{} at once, {} pools, median of {} rounds\n",
-             report, o.total_mib, o.scattered ? "random" : "sequential", o.queue_depth, o.queue_depth == 1 ? "" : "s",
+  fmt::print("# {}\n# from {} to {}\n# {} MiB a round, {} places on both sides, {} transfer{} at once, {} pools, median of {} rounds\n",
+             report, bench::MemoryName(o.local_device), bench::MemoryName(o.remote_device), o.total_mib, o.scattered ? "random" : "sequential", o.queue_depth, o.queue_depth == 1 ? "" : "s",
              o.shared_memory ? "shared" : "private", o.rounds);
   fmt::print("#{:>11}{:>10}{:>12}{:>9}{:>10}{:>10}{:>10}  {}\n", "size", "blocks", "time", "GB/s", "p50", "p99", "ceiling",
              "#wrong");
@@ -124,6 +126,11 @@ int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
     return Fail(Error(Code::kInvalidArgument, "--timeout must be between 1 and 3600 seconds"));
   const Result<transfer::WriteMode> write_mode = transfer::ParseWriteMode(flags.write_mode);
   if (!write_mode.ok()) return Fail(write_mode.status());
+  const Result<int> local = bench::ParseMemory(flags.local_memory), remote = bench::ParseMemory(flags.remote_memory);
+  if (!local.ok()) return Fail(local.status().Prefixed("--local-memory"));
+  if (!remote.ok()) return Fail(remote.status().Prefixed("--remote-memory"));
+  flags.options.local_device = *local;
+  flags.options.remote_device = *remote;
   flags.options.provider = *provider;
   flags.options.write_mode = *write_mode;
   flags.options.scattered = flags.order == "random";
@@ -158,6 +165,9 @@ void AddBenchTransferCommand(CLI::App& bench, int* exit_code) {
       ->check(CLI::IsMember({"random", "sequential"}))->capture_default_str();
   command->add_option("--memory", flags->memory, "Pools: shared (as the server's KV pool) or private")
       ->check(CLI::IsMember({"shared", "private"}))->capture_default_str();
+  command->add_option("--local-memory", flags->local_memory, "Where the writer's pool is: host, or cuda:N")->capture_default_str();
+  command->add_option("--remote-memory", flags->remote_memory, "Where the target's pool is: host, or cuda:N (the writer decides)")
+      ->capture_default_str();
   command->add_option("--rounds", options.rounds, "Measured rounds; the median counts")->capture_default_str();
   command->add_option("--latency-samples", options.latency_samples, "Transfers of one block for p50 and p99; 0: none")
       ->capture_default_str();

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "transfer/cuda/cuda_for_tests.h"
+#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_core.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/loopback/loopback.h"
@@ -109,6 +111,51 @@ TEST(Allocation, SteppingAllocatesNothingOnceWarm) {
   EXPECT_EQ(allocations, before);
   EXPECT_EQ(received, 25u);
   EXPECT_EQ(sent, 25u);
+}
+
+// The same from device memory to device memory (on the stand-in for CUDA), through both rings.
+TEST(Allocation, StagedWritesAllocateNothingOnceWarm) {
+  cuda::MockCuda mock;
+  const auto network = LoopbackNetwork::Create();
+  const auto memory_a = cuda::DeviceBuffer::Create(0, 1 << 20), memory_b = cuda::DeviceBuffer::Create(1, 1 << 20);
+  ASSERT_TRUE(memory_a.ok() && memory_b.ok());
+  uint64_t received = 0;
+  EngineCore a(*cuda::WrapForDeviceMemory(network->Open(), 0), {.epoch = 1}, [](const Event&) {});
+  EngineCore b(*cuda::WrapForDeviceMemory(network->Open(), 1), {.epoch = 2}, [&](const Event& e) {
+    received += e.kind == Event::Kind::kReceiveDone;
+  });
+  ASSERT_TRUE(a.Open().ok() && b.Open().ok());
+  ASSERT_TRUE(a.Register(memory_a->span()).ok() && b.Register(memory_b->span()).ok());
+  TimePoint now = TimePoint{} + 1h;
+  const std::string of_a = *a.Describe(), of_b = *b.Describe();
+  const PeerId to_b = *a.AddPeer(*ParseBlob(of_b), now);
+  const PeerId to_a = *b.AddPeer(*ParseBlob(of_a), now);
+  const auto step = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      now += 100us;
+      a.Step(now);
+      b.Step(now);
+    }
+  };
+  step(20);
+  const std::vector<transfer::Run> runs(64, {4096, 8192, 16384});
+  const auto transfer = [&] {
+    const Slot slot = *b.Expect(to_a, now + 10s);
+    const SendId send = *a.Begin(to_b, slot, {0}, {0}, now + 10s);
+    uint32_t writes = 0;
+    for (int i = 0; i < 4; ++i) writes += *a.Push(send, runs);
+    a.Finish(send);
+    b.Seal(slot, writes);
+    step(400);
+    b.Release(slot);
+    step(2);
+  };
+  for (int i = 0; i < 5; ++i) transfer();
+  EXPECT_EQ(received, 5u);
+  const uint64_t before = allocations;
+  for (int i = 0; i < 10; ++i) transfer();
+  EXPECT_EQ(allocations, before);
+  EXPECT_EQ(received, 15u);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <random>
 
 #include "common/log.h"
+#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_metrics.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
@@ -136,11 +137,17 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
       return Error(Code::kInvalidArgument, "the loopback provider needs Options::loopback");
     if (options.require_rdma)
       return Error(Code::kUnsupported, "RDMA is required, the loopback provider has none");
-    return options.loopback->Open();
+    return cuda::WrapForDeviceMemory(options.loopback->Open(), options.cuda_device);
   }
-  if (options.provider == ProviderKind::kShm && !options.require_rdma) return OpenShm();
-  if (options.provider == ProviderKind::kNixl) return OpenNixl(options);
-  return OpenLibfabric(options);
+  if (options.provider == ProviderKind::kShm && !options.require_rdma) return OpenShm(options.cuda_device);
+  if (options.provider == ProviderKind::kNixl) {
+    if (options.cuda_device)
+      return Error(Code::kUnsupported, "memory of GPUs does not go over provider nixl: use efa, tcp or shm");
+    return OpenNixl(options);
+  }
+  Result<std::unique_ptr<Fabric>> fabric = OpenLibfabric(options);
+  if (!fabric) return fabric;
+  return cuda::WrapForDeviceMemory(*std::move(fabric), options.cuda_device);
 }
 
 uint64_t RandomEpoch() {
@@ -170,8 +177,9 @@ Result<WriteMode> ParseWriteMode(std::string_view name) {
 
 std::string FabricReport::ToString() const {
   return fmt::format(
-      "transfer provider={} fabric={} rails=[{}] rdma={} write_path={} self_test={} libfabric={}{}",
+      "transfer provider={} fabric={} rails=[{}] rdma={} write_path={} cuda={} self_test={} libfabric={}{}",
       provider, fabric, fmt::join(rails, ","), hardware_rdma ? "yes" : "no", write_path,
+      device_path,
       self_test_gb_per_s > 0 ? fmt::format("{:.2f}GB/s", self_test_gb_per_s) : "not-run",
       libfabric_version.empty() ? "none" : libfabric_version,
       nixl_version.empty() ? "" : " nixl=" + nixl_version);
@@ -192,10 +200,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
                       .rails = traits.rails,
                       .hardware_rdma = traits.hardware_rdma,
                       .write_path = traits.write_path,
+                      .device_path = traits.device_path,
                       .libfabric_version = traits.version,
                       .nixl_version = traits.nixl_version};
   if (options.self_test) {
-    Result<double> speed = RunSelfTest(**fabric, Now() + kSelfTestDeadline);
+    Result<double> speed = RunSelfTest(**fabric, options.cuda_device, Now() + kSelfTestDeadline);
     if (!speed) return speed.status();
     report.self_test_gb_per_s = *speed;
   }

@@ -51,6 +51,8 @@ struct FabricTraits {
   std::string write_path;
   std::string version;              // of libfabric; empty where it is not involved
   std::string nixl_version;         // of NIXL; empty where it is not involved
+  bool registers_cuda = false;      // Register takes memory of GPUs, without a copy on the way
+  std::string device_path = "none"; // of memory of GPUs: "hmem-dmabuf", "hmem", "staged", "ipc"
   uint64_t max_write_bytes = 1 << 20;
   uint32_t max_in_flight = 1024;    // writes posted and not completed, all peers
   uint32_t max_in_flight_peer = 128;

@@ -1,9 +1,9 @@
 #include "transfer/fabric_probe.h"
 
-#include <cstring>
 #include <thread>
 
 #include "common/shared_memory.h"
+#include "transfer/cuda/memory.h"
 #include "transfer/peer.h"
 
 namespace baton::transfer {
@@ -16,9 +16,9 @@ constexpr uint32_t kWrites = 16;
 class SelfTest {
  public:
   SelfTest(Fabric& fabric, MemorySpan source, MemorySpan target)
-      : fabric_(fabric), source_(source), target_(target) {
-    for (size_t i = 0; i < source_.size_bytes; i += 64)
-      source_.data[i] = static_cast<std::byte>((i * 2654435761u) >> 16);
+      : fabric_(fabric), source_(source), target_(target), bytes_(source.size_bytes) {
+    for (size_t i = 0; i < bytes_.size(); i += 64)
+      bytes_[i] = static_cast<std::byte>((i * 2654435761u) >> 16);
   }
   ~SelfTest() {
     if (joined_) fabric_.Remove(peer_);
@@ -27,13 +27,15 @@ class SelfTest {
   }
 
   Result<double> Run(TimePoint deadline) {
+    if (Status s = cuda::CopyNow(source_, {bytes_.data(), bytes_.size()}, deadline); !s.ok()) return s;
     if (Status s = Prepare(); !s.ok()) return s;
     // The first pass sets up connections and touches pages; the second is timed.
     if (Status s = Pass(deadline); !s.ok()) return s;
-    std::memset(target_.data, 0, target_.size_bytes);
-    const TimePoint start = Now();
-    if (Status s = Pass(deadline); !s.ok()) return s;
-    return static_cast<double>(source_.size_bytes) / Seconds(Now() - start) / 1e9;
+    std::vector<std::byte> zeros(bytes_.size());
+    if (Status s = cuda::CopyNow(target_, {zeros.data(), zeros.size()}, deadline); !s.ok()) return s;
+    double seconds = 0;
+    if (Status s = Pass(deadline, &seconds); !s.ok()) return s;
+    return static_cast<double>(source_.size_bytes) / seconds / 1e9;
   }
 
  private:
@@ -56,7 +58,8 @@ class SelfTest {
     return Status::Ok();
   }
 
-  Status Pass(TimePoint deadline) {
+  Status Pass(TimePoint deadline, double* seconds = nullptr) {
+    const TimePoint start = Now();
     const uint64_t step = std::min(kWriteBytes, fabric_.traits().max_write_bytes);
     const uint32_t total = static_cast<uint32_t>(source_.size_bytes / step);
     std::vector<OpContext> contexts(total);
@@ -88,13 +91,17 @@ class SelfTest {
                      total, posted, arrived, done);
       if (count == 0) std::this_thread::yield();
     }
-    if (std::memcmp(source_.data, target_.data, source_.size_bytes) != 0)
+    if (seconds) *seconds = Seconds(Now() - start);
+    std::vector<std::byte> got(bytes_.size());
+    if (Status s = cuda::CopyNow({got.data(), got.size()}, target_, deadline); !s.ok()) return s;
+    if (got != bytes_)
       return Error(Code::kDataCorrupt, "bytes written to itself came back changed");
     return Status::Ok();
   }
 
   Fabric& fabric_;
   const MemorySpan source_, target_;
+  std::vector<std::byte> bytes_;  // what the source holds
   uint32_t regions_[2] = {};
   uint32_t registered_ = 0;
   MemoryKey key_;
@@ -104,15 +111,25 @@ class SelfTest {
 
 }  // namespace
 
-Result<double> RunSelfTest(Fabric& fabric, TimePoint deadline) {
+Result<double> RunSelfTest(Fabric& fabric, std::optional<int> device, TimePoint deadline) {
+  const auto run = [&](MemorySpan source, MemorySpan target) -> Result<double> {
+    Result<double> result = SelfTest(fabric, source, target).Run(deadline);
+    if (result.ok()) return result;
+    return result.status().Prefixed("transfer self-test over " + fabric.traits().provider);
+  };
+  if (device) {
+    const Result<cuda::DeviceBuffer> source = cuda::DeviceBuffer::Create(*device, kWrites * kWriteBytes);
+    if (!source.ok()) return source.status();
+    const Result<cuda::DeviceBuffer> target = cuda::DeviceBuffer::Create(*device, kWrites * kWriteBytes);
+    if (!target.ok()) return target.status();
+    return run(source->span(), target->span());
+  }
   // As the pools that it stands for: memory that a peer of this host can map.
   const Result<SharedMemory> source = SharedMemory::Create(kWrites * kWriteBytes, SharedMemory::Pages::kHuge);
   if (!source.ok()) return source.status();
   const Result<SharedMemory> target = SharedMemory::Create(kWrites * kWriteBytes, SharedMemory::Pages::kHuge);
   if (!target.ok()) return target.status();
-  Result<double> result = SelfTest(fabric, source->span(), target->span()).Run(deadline);
-  if (result.ok()) return result;
-  return result.status().Prefixed("transfer self-test over " + fabric.traits().provider);
+  return run(source->span(), target->span());
 }
 
 }  // namespace baton::transfer

@@ -12,6 +12,9 @@ enum class ImmKind : uint8_t {
   kHello = 1,  // the writer names itself: `slot` is the key set that the receiver gave it
   kCredit = 2,    // a credit mail lies in the cell of key set `slot`
   kManifest = 3,  // checksums: `slot` is key set * kManifestBlocks + block
+  // Between two StagedFabrics, never seen by the engine; the upper 28 bits are theirs.
+  kCell = 14,     // a cell of pinned memory holds bytes for a device
+  kCellAck = 15,  // cells are empty again
 };
 
 struct Imm {

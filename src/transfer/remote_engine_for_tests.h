@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/shared_memory.h"
+#include "transfer/cuda/memory.h"
 #include "transfer/transfer.h"
 
 namespace baton::transfer {
@@ -18,18 +19,20 @@ inline constexpr const char* kRemoteEngineFlag = "--remote-engine";
 // The child: serves calls on `fd` until it closes. Exit code.
 int RunRemoteEngine(int fd);
 
-// A region of a test: memory that peers can map, or not.
+// A region of a test: memory that peers can map, or not, or of CUDA device `device`.
 class TestMemory {
  public:
-  TestMemory(uint64_t bytes, bool shared);
-  std::byte* data() { return shared_ ? shared_->span().data : private_.data(); }
+  TestMemory(uint64_t bytes, bool shared, int device = -1);
+  std::byte* data() { return span().data; }
   const std::byte* data() const { return const_cast<TestMemory*>(this)->data(); }
-  uint64_t size() const { return shared_ ? shared_->span().size_bytes : private_.size(); }
-  MemorySpan span() { return {data(), size()}; }
+  uint64_t size() const { return const_cast<TestMemory*>(this)->span().size_bytes; }
+  MemorySpan span();
   void Fill(uint64_t seed);
+  std::string Read(uint64_t offset, uint64_t bytes);
 
  private:
   std::optional<SharedMemory> shared_;
+  std::optional<cuda::DeviceBuffer> device_;
   std::vector<std::byte> private_;
 };
 
@@ -42,10 +45,10 @@ struct FabricWay {
 class RemoteEngine {
  public:
   // Starts the process and opens its engine with one region of `region_bytes`, filled with bytes
-  // of `seed` (0: zeros). Check status().
+  // of `seed` (0: zeros), of CUDA device `device` if that is not negative. Check status().
   RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared = false,
                std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500),
-               const FabricWay& way = {});
+               const FabricWay& way = {}, int device = -1, std::optional<int> cuda_device = std::nullopt);
   ~RemoteEngine();
   RemoteEngine(const RemoteEngine&) = delete;
   RemoteEngine& operator=(const RemoteEngine&) = delete;

@@ -77,10 +77,13 @@ class Server {
         options.self_test = false;
         options.provider = reader.Get<ProviderKind>();
         const auto bytes = reader.Get<uint64_t>(), seed = reader.Get<uint64_t>();
-        memory_.emplace(bytes, reader.Get<uint8_t>() != 0);
+        const bool shared = reader.Get<uint8_t>() != 0;
         options.peer_timeout = std::chrono::milliseconds(reader.Get<uint32_t>());
         options.fabric = reader.GetString(64);
         options.write_mode = reader.Get<WriteMode>();
+        const auto device = reader.Get<int32_t>(), cuda_device = reader.Get<int32_t>();
+        if (cuda_device >= 0) options.cuda_device = cuda_device;
+        memory_.emplace(bytes, shared, device);
         if (seed) memory_->Fill(seed);
         auto opened = Engine::Open(options, log_.Sink());
         if (opened.ok()) {
@@ -127,7 +130,7 @@ class Server {
       }
       case Op::kRead: {
         const auto offset = reader.Get<uint64_t>();
-        reply.PutString({reinterpret_cast<char*>(memory_->span().data) + offset, reader.Get<uint64_t>()});
+        reply.PutString(memory_->Read(offset, reader.Get<uint64_t>()));
         break;
       }
       case Op::kSend:
@@ -184,8 +187,15 @@ class Server {
 
 }  // namespace
 
-TestMemory::TestMemory(uint64_t bytes, bool shared) {
-  if (shared) {
+TestMemory::TestMemory(uint64_t bytes, bool shared, int device) {
+  if (device >= 0) {
+    auto memory = cuda::DeviceBuffer::Create(device, bytes);
+    BATON_CHECK(memory.ok(), "{}", memory.status().ToString());
+    device_.emplace(*std::move(memory));
+    std::vector<std::byte> zeros(bytes);
+    const Status s = cuda::CopyNow(span(), {zeros.data(), bytes}, Now() + 20s);
+    BATON_CHECK(s.ok(), "{}", s.ToString());
+  } else if (shared) {
     auto memory = SharedMemory::Create(bytes, SharedMemory::Pages::kOnDemand);
     BATON_CHECK(memory.ok(), "{}", memory.status().ToString());
     shared_.emplace(*std::move(memory));
@@ -194,11 +204,31 @@ TestMemory::TestMemory(uint64_t bytes, bool shared) {
   }
 }
 
+MemorySpan TestMemory::span() {
+  if (device_) return device_->span();
+  return shared_ ? shared_->span() : MemorySpan{private_.data(), private_.size()};
+}
+
 void TestMemory::Fill(uint64_t seed) {
+  std::vector<std::byte> bytes(device_ ? size() : 0);
+  std::byte* const place = device_ ? bytes.data() : data();
   for (uint64_t i = 0; i < size(); i += 8) {
     const uint64_t word = PatternWord(seed, i / 8);
-    std::memcpy(data() + i, &word, std::min<uint64_t>(8, size() - i));
+    std::memcpy(place + i, &word, std::min<uint64_t>(8, size() - i));
   }
+  if (!device_) return;
+  const Status s = cuda::CopyNow(span(), {place, size()}, Now() + 20s);
+  BATON_CHECK(s.ok(), "{}", s.ToString());
+}
+
+std::string TestMemory::Read(uint64_t offset, uint64_t bytes) {
+  MemorySpan piece = span();
+  piece.data += offset;
+  piece.size_bytes = bytes;
+  std::string result(bytes, '\0');
+  const Status s = cuda::CopyNow({reinterpret_cast<std::byte*>(result.data()), bytes}, piece, Now() + 20s);
+  BATON_CHECK(s.ok(), "{}", s.ToString());
+  return result;
 }
 
 int RunRemoteEngine(int fd) {
@@ -211,7 +241,8 @@ int RunRemoteEngine(int fd) {
 }
 
 RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared,
-                           std::chrono::milliseconds peer_timeout, const FabricWay& way) {
+                           std::chrono::milliseconds peer_timeout, const FabricWay& way, int device,
+                           std::optional<int> cuda_device) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
     status_ = Error(Code::kInternal, "socketpair: {}", errno);
@@ -238,6 +269,8 @@ RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_
   writer.Put(static_cast<uint32_t>(peer_timeout.count()));
   writer.PutString(way.fabric);
   writer.Put(way.mode);
+  writer.Put(int32_t{device});
+  writer.Put(int32_t{device >= 0 ? device : cuda_device.value_or(-1)});
   const std::string reply = Call(std::move(writer).bytes());
   const std::string error = ByteReader(reply).GetString(4096);
   if (!error.empty()) status_ = Error(Code::kUnavailable, "{}", error);

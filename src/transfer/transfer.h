@@ -33,6 +33,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -111,6 +112,9 @@ struct Options {
   // Peers send a CRC-32C of every write; it is verified here before kReceiveDone, else the slot
   // fails with kDataCorrupt. Host memory on both sides; costs one pass over the bytes on each.
   bool checksum = false;
+  // A CUDA ordinal when memory of GPUs is going to be registered (of this one; others may follow).
+  // Open fails where that is not possible; the report says by which way it goes.
+  std::optional<int> cuda_device;
   std::shared_ptr<LoopbackNetwork> loopback;  // for kLoopback
   NixlOptions nixl;                           // for kNixl
 };
@@ -123,6 +127,9 @@ struct FabricReport {
   bool hardware_rdma = false;
   std::string write_path;    // "native", "emulated", "software", "read"
   double self_test_gb_per_s = 0;  // 10^9 bytes/s over 16 MiB in 1 MiB writes; 0 when not run
+  // How memory of GPUs moves: "hmem-dmabuf" and "hmem" (by the network card itself), "ipc" (between
+  // processes of a host, without the processor), "staged" (through pinned host memory), "none".
+  std::string device_path;
   std::string libfabric_version;
   std::string nixl_version;  // with the file that it was loaded from; empty without NIXL
   std::string ToString() const;  // one log line

@@ -70,16 +70,18 @@ std::string FirstInterfaceAddress() {
   return result;
 }
 
-// What one query asks for. `fabric`: name that the result must have; empty: any.
+// What one query asks for. `fabric`: name that the result must have; empty: any. `hmem`: memory of
+// GPUs too, if that is offered.
 struct Wanted {
   const char* provider = nullptr;
   const char* family = nullptr;
   const char* node = nullptr;
   std::string_view fabric = {};
   uint64_t mode = FI_CONTEXT | FI_CONTEXT2;  // every operation embeds an OpContext
+  bool hmem = false;
 };
 
-Info MakeHints(const Wanted& wanted, bool delivery_complete) {
+Info MakeHints(const Wanted& wanted, bool delivery_complete, bool hmem) {
   Info hints(fi_allocinfo());
   if (!hints) return hints;
   hints->caps = FI_MSG | FI_RMA;
@@ -90,6 +92,10 @@ Info MakeHints(const Wanted& wanted, bool delivery_complete) {
   hints->domain_attr->cq_data_size = sizeof(uint32_t);
   hints->domain_attr->threading = FI_THREAD_DOMAIN;
   hints->domain_attr->av_type = FI_AV_TABLE;
+  if (hmem) {
+    hints->caps |= FI_HMEM;
+    hints->domain_attr->mr_mode |= FI_MR_HMEM;
+  }
   // tcp disappears when FI_RMA_EVENT is asked, and so does efa.
   if (delivery_complete) hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE;
   hints->fabric_attr->prov_name = strdup(wanted.provider);
@@ -132,8 +138,12 @@ const fi_info* PickInfo(const fi_info* list, const Wanted& wanted) {
 
 Result<ProviderChoice> Query(const Wanted& wanted) {
   long error = -FI_ENODATA;
-  for (const bool delivery_complete : {true, false}) {
-    const Info hints = MakeHints(wanted, delivery_complete);
+  struct Wish {
+    bool delivery_complete, hmem;
+  };
+  for (const Wish wish : {Wish{true, true}, Wish{false, true}, Wish{true, false}, Wish{false, false}}) {
+    if (wish.hmem && !wanted.hmem) continue;
+    const Info hints = MakeHints(wanted, wish.delivery_complete, wish.hmem);
     if (!hints) return FabricError(Code::kInternal, wanted.provider, "fi_allocinfo", FI_ENOMEM);
     fi_info* found = nullptr;
     error = Calls().getinfo(ApiVersion(), wanted.node, nullptr, wanted.node ? FI_SOURCE : 0,
@@ -148,7 +158,8 @@ Result<ProviderChoice> Query(const Wanted& wanted) {
     if (!choice.info) return FabricError(Code::kInternal, wanted.provider, "fi_dupinfo", FI_ENOMEM);
     choice.name = choice.info->fabric_attr->prov_name;
     choice.family = wanted.family;
-    choice.delivery_complete = delivery_complete;
+    choice.delivery_complete = wish.delivery_complete;
+    choice.hmem = wish.hmem && (choice.info->caps & FI_HMEM);
     return choice;
   }
   return FabricError(Code::kUnsupported, wanted.provider, "fi_getinfo", error);
@@ -157,13 +168,13 @@ Result<ProviderChoice> Query(const Wanted& wanted) {
 // `efa` unless asked for: it also covers peers and hardware that can only emulate writes. For
 // efa-direct the immediate of a write needs either a card that delivers it without a receive
 // (unsolicited write receive) or, second, receives that we post.
-Result<ProviderChoice> QueryEfa(std::string_view fabric) {
+Result<ProviderChoice> QueryEfa(std::string_view fabric, bool hmem) {
   if (FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18)))
     return Error(Code::kUnsupported,
                  "libfabric {} has no RDMA write for efa: 1.18 or later is needed (AWS installs it "
                  "in /opt/amazon/efa)",
                  LibraryVersion());
-  Wanted wanted{.provider = "efa", .family = kEfaFamily, .fabric = "efa"};
+  Wanted wanted{.provider = "efa", .family = kEfaFamily, .fabric = "efa", .hmem = hmem};
   if (fabric != "efa-direct") return Query(wanted);
   wanted.fabric = "efa-direct";
   Result<ProviderChoice> direct = Query(wanted);
@@ -174,7 +185,8 @@ Result<ProviderChoice> QueryEfa(std::string_view fabric) {
   return direct.status().Prefixed("fabric efa-direct (libfabric 2.1 or later has it)");
 }
 
-// Which of the two ways over tcp: FABRIC "rxm" or "native", or the one that measured better.
+// Which of the two ways over tcp: FABRIC "rxm" or "native", or the one that measured better. Device
+// memory over tcp is staged by us (cuda/staged_fabric.h): rxm would copy it synchronously.
 Result<ProviderChoice> QueryTcp(std::string_view fabric, const char* host) {
   const bool old = FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18));
   const Wanted rxm{.provider = "tcp;ofi_rxm", .family = kTcpFamily, .node = host};
@@ -223,7 +235,7 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   const ProviderKind kind = *wanted;
   Status no_efa;
   if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa || options.require_rdma) {
-    Result<ProviderChoice> efa = QueryEfa(options.fabric);
+    Result<ProviderChoice> efa = QueryEfa(options.fabric, options.cuda_device.has_value());
     if (efa.ok()) {
       if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa) return efa;
     }

@@ -18,6 +18,7 @@ struct ProviderChoice {
   std::string name;     // its provider: "tcp;ofi_rxm", "efa"
   std::string family;
   bool delivery_complete = false;  // it can report completion when the bytes are at the target
+  bool hmem = false;               // it registers memory of GPUs (asked for, and granted)
 };
 
 // The API version that this build and the loaded library both know.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "common/log.h"
 #include "transfer/libfabric/batches.h"
 #include "transfer/libfabric/choice.h"
+#include "transfer/libfabric/device_mr.h"
 #include "transfer/libfabric/endpoint.h"
 #include "transfer/libfabric/handles.h"
 #include "transfer/libfabric/read_fabric.h"
@@ -37,7 +39,7 @@ class LibfabricFabric final : public Fabric {
   explicit LibfabricFabric(Endpoint endpoint) : endpoint_(std::move(endpoint)) {}
   ~LibfabricFabric() override { ep_.reset(); }  // before the memory that it may write into
 
-  Status Open();
+  Status Open(std::optional<int> cuda_device);
 
   const FabricTraits& traits() const override { return traits_; }
   std::string Address() const override { return endpoint_.address; }
@@ -108,12 +110,16 @@ class LibfabricFabric final : public Fabric {
   uint64_t next_key_ = 0;
 };
 
-Status LibfabricFabric::Open() {
+Status LibfabricFabric::Open(std::optional<int> cuda_device) {
   if (Status s = CheckOrder(); !s.ok()) return s;
   // Keys start at random, so that a key of an earlier process on the same address fits nothing.
   std::random_device random;
   next_key_ = (uint64_t{random()} << 20) | 1;
   FillTraits();
+  if (choice_.hmem && cuda_device) {
+    traits_.registers_cuda = true;
+    traits_.device_path = DeviceMrPath(*cuda_device);
+  }
   // The count of a batch travels in the upper half of the data, where there is one.
   const bool counts = info().domain_attr->cq_data_size >= sizeof(uint64_t);
   if (SplitsImmediate()) batches_.Reserve(traits_.max_in_flight, counts ? kMaxBatch : 1);
@@ -175,11 +181,19 @@ Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t a
     key = next_key_++;
     if (key_bytes < sizeof key) key &= (uint64_t{1} << (8 * key_bytes)) - 1;
   }
-  fid_mr* mr = nullptr;
-  int error = fi_mr_reg(domain_.get(), memory.data, memory.size_bytes, access, 0, key, 0, &mr,
-                        nullptr);
-  if (error) return Failed("fi_mr_reg", error);
-  Fid<fid_mr> owner(mr);
+  int error = 0;
+  Fid<fid_mr> owner;
+  if (memory.device == DeviceKind::kCuda) {
+    Result<Fid<fid_mr>> device = RegisterDeviceMr(domain_.get(), memory, access, key, choice_.name);
+    if (!device) return device;
+    owner = *std::move(device);
+  } else {
+    fid_mr* made = nullptr;
+    error = fi_mr_reg(domain_.get(), memory.data, memory.size_bytes, access, 0, key, 0, &made, nullptr);
+    if (error) return Failed("fi_mr_reg", error);
+    owner.reset(made);
+  }
+  fid_mr* const mr = owner.get();
   if (info().domain_attr->mr_mode & FI_MR_ENDPOINT) {
     if ((error = fi_mr_bind(mr, &ep_->fid, 0))) return Failed("fi_mr_bind", error);
     if ((error = fi_mr_enable(mr))) return Failed("fi_mr_enable", error);
@@ -188,11 +202,9 @@ Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t a
 }
 
 Result<uint32_t> LibfabricFabric::Register(MemorySpan memory) {
-  if (memory.device != DeviceKind::kHost)
-    return Error(Code::kUnsupported,
-                 "provider {} cannot register memory of CUDA device {} in this build: register "
-                 "host memory and stage through it",
-                 choice_.name, memory.device_index);
+  if (memory.device != DeviceKind::kHost && !choice_.hmem)
+    return Error(Code::kUnsupported, "provider {} cannot register memory of CUDA device {}", choice_.name,
+                 memory.device_index);
   Region region{.memory = memory};
   if (!AppKeys() || (info().domain_attr->mr_mode & FI_MR_LOCAL)) {
     Result<Fid<fid_mr>> mr = MakeMr(memory, FI_WRITE | FI_REMOTE_WRITE);
@@ -421,6 +433,8 @@ Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
                  "transfer fabric native cannot take back a peer's permission to write while bytes "
                  "come in: use it with write mode read (or auto), or use fabric rxm");
   const bool efa = choice->family == kEfaFamily;
+  if (efa && options.cuda_device && !choice->hmem)
+    log::warn("libfabric {}: no FI_HMEM: memory of GPUs goes through host memory", choice->name);
   const bool selective = SplitsImmediates(*choice) && options.write_mode != WriteMode::kRead;
   const uint64_t bind = selective ? FI_SELECTIVE_COMPLETION : 0;
   Result<Endpoint> endpoint = Endpoint::Open(*std::move(choice), bind);
@@ -429,7 +443,7 @@ Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
                : endpoint.status().Prefixed("listening on " + PickHost(options.host));
   if (ReadsInstead(options.write_mode, *endpoint)) return OpenReadFabric(*std::move(endpoint));
   auto fabric = std::make_unique<LibfabricFabric>(*std::move(endpoint));
-  if (Status s = fabric->Open(); !s.ok()) return s;
+  if (Status s = fabric->Open(options.cuda_device); !s.ok()) return s;
   return std::unique_ptr<Fabric>(std::move(fabric));
 }
 

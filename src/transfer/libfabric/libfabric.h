@@ -4,7 +4,8 @@
 // limits, wait objects) is read back from its fi_info and branched on
 // (specs/transfer-engine.md section 4.2). Built against 1.17 to 2.x and checked at run time;
 // efa needs 1.18 or later (before that it had no RDMA write).
-// The efa and efa-direct branches follow the documentation and have never run on EFA hardware.
+// The efa and efa-direct branches, and with them the registration of device memory, follow the
+// documentation and have never run on EFA hardware.
 #pragma once
 
 #include <memory>

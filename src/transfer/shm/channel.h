@@ -10,10 +10,11 @@
 
 namespace baton::transfer::shm {
 
-inline constexpr uint64_t kMagic = 0x32304D48534E5442;  // "BTNSHM02"
+inline constexpr uint64_t kMagic = 0x33304D48534E5442;  // "BTNSHM03"
 inline constexpr uint32_t kEntries = 512;
 inline constexpr uint32_t kInlineBytes = 16;
 inline constexpr uint32_t kUnshared = ~0u;
+inline constexpr uint64_t kDeviceSource = 0;  // as `source`: the region is in device memory
 
 struct alignas(64) Entry {
   uint64_t source;   // in the writer's address space
@@ -33,6 +34,7 @@ struct Channel {
   alignas(64) std::atomic<uint64_t> tail;       // entries [head, tail) wait for the target
   std::atomic<uint32_t> closed;                 // source memory may be reused: take nothing more
   std::atomic<uint32_t> writer_asleep;
+  std::atomic<uint32_t> has_devices;            // a region of the writer is in device memory
   // Target's.
   alignas(64) std::atomic<uint64_t> head;
   std::atomic<uint32_t> target_asleep;

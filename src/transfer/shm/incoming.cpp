@@ -8,8 +8,10 @@
 
 namespace baton::transfer::shm {
 
-void Incoming::Pull(const Targets& targets, const Socket& socket, std::span<Completion> to,
+void Incoming::Pull(const Targets& targets, const Socket& socket, TimePoint now, std::span<Completion> to,
                     size_t& count) {
+  if (pull_ || targets.has_devices() || channel_->has_devices.load(std::memory_order_acquire))
+    return PullDevices(targets, socket, now, to, count);
   Channel& channel = *channel_;
   const uint64_t tail = channel.tail.load(std::memory_order_acquire);
   const uint64_t available = tail - head_;
@@ -38,6 +40,54 @@ void Incoming::Pull(const Targets& targets, const Socket& socket, std::span<Comp
   unrung_entries_ += batch.count;
   channel.head.store(head_, std::memory_order_seq_cst);
   RingWriter(socket, available - batch.count, batch.bytes);
+}
+
+DevicePull& Incoming::pull() {
+  if (!pull_) pull_ = std::make_unique<DevicePull>(devices_);
+  return *pull_;
+}
+
+Status Incoming::AddDeviceRegion(uint32_t number, const DeviceShare& share, bool own) {
+  return pull().AddRegion(number, share, own);
+}
+
+void Incoming::PullDevices(const Targets& targets, const Socket& socket, TimePoint now, std::span<Completion> to,
+                           size_t& count) {
+  if (!pull_) taken_ = head_;
+  Channel& channel = *channel_;
+  if (dead_ || channel.closed.load(std::memory_order_seq_cst)) return;
+  DevicePull::Ended ended;
+  uint64_t bytes = 0;
+  const uint64_t first = head_;
+  while (count < to.size() && pull().Front(ended)) {
+    // The writer gave up meanwhile: its memory may have changed under the copy. Report nothing.
+    if (channel.closed.load(std::memory_order_seq_cst)) return;
+    pull_->Pop();
+    channel.entries[head_++ % kEntries].error.store(ended.error, std::memory_order_relaxed);
+    bytes += ended.bytes;
+    if (ended.error) continue;
+    Completion& arrived = to[count++];
+    arrived = {};
+    arrived.kind = Completion::Kind::kArrived;
+    arrived.imm = ended.imm;
+    arrived.bytes = ended.bytes;
+  }
+  const uint64_t tail = channel.tail.load(std::memory_order_acquire);
+  if (tail - head_ > kEntries || tail - taken_ > kEntries) {
+    dead_ = true;  // nonsense from the writer
+    return;
+  }
+  if (head_ != first) {
+    unrung_entries_ += head_ - first;
+    channel.head.store(head_, std::memory_order_seq_cst);
+    RingWriter(socket, tail - head_, bytes);
+  }
+  const DevicePull::Writer writer{memory_, pid_, refusal_};
+  for (uint64_t begun = 0; taken_ != tail && pull().HasRoom() && begun < kBatchBytes; ++taken_) {
+    const Entry& entry = channel.entries[taken_ % kEntries];
+    begun += entry.bytes;
+    if (!pull_->Take(entry, targets, writer, now)) break;
+  }
 }
 
 // Waking the writer costs more than copying a page, so it hears of a good part of its ring at once.

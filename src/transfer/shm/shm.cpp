@@ -39,6 +39,8 @@ using shm::Notice;
 
 constexpr Duration kSocketInterval = 100us;  // between looks at the socket while awake
 constexpr size_t kMaxWriters = 512;
+constexpr uint64_t kMaxWriteBytes = 4 << 20;     // what the detour of device_pull.h holds with ease
+constexpr uint64_t kMostPinned = uint64_t{4} << 30;  // of a peer's memory while the engine runs: it takes time
 
 Fd OpenPid(int pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
@@ -60,14 +62,15 @@ struct Outgoing {
 
 class ShmFabric final : public Fabric {
  public:
-  Status Open();
+  ~ShmFabric() override;
+  Status Open(std::optional<int> device);
 
   const FabricTraits& traits() const override { return traits_; }
   std::string Address() const override { return fmt::format("{}:{}", getpid(), socket_.name()); }
   Result<uint32_t> Register(MemorySpan memory) override;
-  void Unregister(uint32_t region) override { targets_.Unregister(region); }
+  void Unregister(uint32_t region) override;
   Result<MemoryKey> Expose(uint32_t region) override { return targets_.Expose(region); }
-  void Revoke(const MemoryKey& key) override { targets_.Revoke(key.key); }
+  void Revoke(const MemoryKey& key) override;
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -81,6 +84,7 @@ class ShmFabric final : public Fabric {
   void Attach(shm::Socket::Message message);
   void MapRegion(const shm::Socket::Message& message);
   Status Share(const Outgoing& out, uint32_t region);
+  Status RegisterDevice(const MemorySpan& memory, Fd& share);
   void FindDead();
   void ReadCompletions(uint64_t handle, Outgoing& out, std::span<Completion> to, size_t& count);
   void FailAll(uint64_t handle, Outgoing& out);
@@ -93,6 +97,8 @@ class ShmFabric final : public Fabric {
   const uint64_t probe_ = Unlikely(this);
   shm::Targets targets_{probe_};
   std::vector<Fd> shared_;  // by region: its file, read-only; empty where peers cannot map it
+  shm::Devices devices_;
+  bool has_devices_ = false;  // a region is in device memory
   std::unordered_map<uint64_t, std::unique_ptr<Outgoing>> outgoing_;
   uint64_t next_peer_ = 1;
   std::vector<std::unique_ptr<Incoming>> incoming_;
@@ -108,7 +114,17 @@ void AllowPeers() {
   if (scope >> value && value == 1) prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
 }
 
-Status ShmFabric::Open() {
+// Copies of devices end before the memory that they touch goes.
+ShmFabric::~ShmFabric() {
+  for (auto& in : incoming_) in->Settle(0);
+}
+
+Status ShmFabric::Open(std::optional<int> device) {
+  if (device) {
+    if (Status s = devices_.Use(); !s.ok()) return s;
+    if (Status s = devices_.driver()->Bind(*device); !s.ok()) return s;
+    traits_.device_path = "ipc";
+  }
   if (Status s = socket_.Open(); !s.ok()) return s;
   epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return Error(Code::kUnavailable, "transfer over shm: epoll: {}", strerror(errno));
@@ -118,7 +134,7 @@ Status ShmFabric::Open() {
   traits_.fabric = "mapped,process_vm_readv";
   traits_.rails = {"host"};
   traits_.write_path = "software";
-  traits_.max_write_bytes = 1 << 30;
+  traits_.max_write_bytes = kMaxWriteBytes;
   traits_.max_in_flight = 2048;
   traits_.max_in_flight_peer = kEntries;
   return Status::Ok();
@@ -132,23 +148,57 @@ void ShmFabric::Watch(int fd) {
 }
 
 Result<uint32_t> ShmFabric::Register(MemorySpan memory) {
-  if (memory.device != DeviceKind::kHost)
-    return Error(Code::kUnsupported,
-                 "provider shm cannot register memory of CUDA device {}: register host memory and "
-                 "stage through it",
-                 memory.device_index);
+  Fd share;
+  if (memory.device != DeviceKind::kHost) {
+    if (Status s = RegisterDevice(memory, share); !s.ok()) return s;
+  } else {
+    devices_.Pin(memory.data, memory.size_bytes, false);
+    if (const auto range = FindSharedMemory(memory.data, memory.size_bytes); range && memory.size_bytes)
+      share = Fd(open(fmt::format("/proc/self/fd/{}", range->fd).c_str(), O_RDONLY | O_CLOEXEC));
+  }
   const uint32_t region = targets_.Register(memory);
   shared_.resize(region + 1);
-  if (const auto range = FindSharedMemory(memory.data, memory.size_bytes); range && memory.size_bytes)
-    shared_[region] = Fd(open(fmt::format("/proc/self/fd/{}", range->fd).c_str(), O_RDONLY | O_CLOEXEC));
+  shared_[region] = std::move(share);
   for (const auto& [handle, out] : outgoing_)
     if (Status s = Share(*out, region); !s.ok()) log::warn("{}", s.message());
   return region;
 }
 
+Status ShmFabric::RegisterDevice(const MemorySpan& memory, Fd& share) {
+  if (traits_.device_path == "none")
+    return Error(Code::kInvalidArgument, "memory of CUDA device {} was not announced: set Options::cuda_device",
+                 memory.device_index);
+  Result<Fd> file = devices_.Share(memory);
+  if (!file.ok()) return file.status();
+  // What copies to it is made now, not by the first write.
+  if (!devices_.Stream(memory.device_index))
+    return Error(Code::kUnsupported, "CUDA device {} has no stream for copies (its error is in the log)", memory.device_index);
+  share = *std::move(file);
+  has_devices_ = true;
+  for (const auto& [handle, out] : outgoing_) out->channel->has_devices.store(1, std::memory_order_release);
+  return Status::Ok();
+}
+
+void ShmFabric::Unregister(uint32_t region) {
+  const MemorySpan memory = targets_.regions()[region];
+  targets_.Unregister(region);
+  for (auto& in : incoming_) in->Settle(0);
+  if (memory.device == DeviceKind::kHost) devices_.Unpin(memory.data);
+  shared_[region] = Fd();
+}
+
+void ShmFabric::Revoke(const MemoryKey& key) {
+  targets_.Revoke(key.key);
+  for (auto& in : incoming_) in->Settle(key.key);
+}
+
 // Lets the peer map a region of ours. Without it the peer still gets the bytes, more slowly.
 Status ShmFabric::Share(const Outgoing& out, uint32_t region) {
   const MemorySpan& memory = targets_.regions()[region];
+  if (memory.device != DeviceKind::kHost)
+    return !shared_[region] ? Status::Ok()
+                            : socket_.Send(out.name, {.magic = shm::kMagic, .kind = Notice::Kind::kDevice, .value = region},
+                                           shared_[region].get());
   const auto range = FindSharedMemory(memory.data, memory.size_bytes);
   if (!shared_[region] || !range) return Status::Ok();
   return socket_.Send(out.name,
@@ -182,6 +232,7 @@ Result<uint64_t> ShmFabric::Insert(std::string_view address) {
     return Error(Code::kUnavailable, "transfer over shm: mmap: {}", strerror(errno));
   out->channel.reset(new (place) Channel{});
   out->channel->magic = shm::kMagic;
+  out->channel->has_devices.store(has_devices_);
   const Notice notice{.magic = shm::kMagic,
                       .kind = Notice::Kind::kChannel,
                       .place = reinterpret_cast<uint64_t>(&probe_),
@@ -215,12 +266,13 @@ PostResult ShmFabric::Write(const WriteRequest& request, TimePoint, Status& why)
   Outgoing& out = *found->second;
   if (out.dead || out.tail - out.seen >= kEntries) return PostResult::kAgain;
   Entry& entry = out.channel->entries[out.tail % kEntries];
-  const std::byte* const source =
-      targets_.regions()[request.local_region].data + request.local_offset;
-  entry.source = reinterpret_cast<uint64_t>(source);
+  const MemorySpan& memory = targets_.regions()[request.local_region];
+  const bool device = memory.device != DeviceKind::kHost;
+  const std::byte* const source = memory.data + request.local_offset;
+  entry.source = device ? shm::kDeviceSource : reinterpret_cast<uint64_t>(source);
   entry.region = shared_[request.local_region] ? request.local_region : shm::kUnshared;
   entry.region_offset = request.local_offset;
-  if (request.bytes <= kInlineBytes) std::memcpy(entry.small, source, request.bytes);
+  if (request.bytes <= kInlineBytes && !device) std::memcpy(entry.small, source, request.bytes);
   entry.offset = request.remote_address;
   entry.key = request.remote_key;
   entry.bytes = static_cast<uint32_t>(request.bytes);
@@ -251,7 +303,8 @@ size_t ShmFabric::Poll(TimePoint now, std::span<Completion> to) {
   if (std::any_of(incoming_.begin(), incoming_.end(),
                   [](const auto& in) { return in->refusal() && in->HasEntries(); }))
     ReadSocket();
-  for (auto& in : incoming_) in->Pull(targets_, socket_, to, count);
+  for (auto& in : incoming_) in->Pull(targets_, socket_, now, to, count);
+  devices_.Flush();
   std::erase_if(incoming_, [](const auto& in) { return in->Over(); });
   return count;
 }
@@ -262,7 +315,7 @@ void ShmFabric::ReadSocket() {
     const bool ours = message->notice.magic == shm::kMagic && message->pid > 0;
     if (ours && message->notice.kind == Notice::Kind::kChannel)
       Attach(*std::move(message));
-    else if (ours && message->notice.kind == Notice::Kind::kRegion)
+    else if (ours && (message->notice.kind == Notice::Kind::kRegion || message->notice.kind == Notice::Kind::kDevice))
       MapRegion(*message);
     else
       log::warn("transfer over shm: process {} sent a notice of another version", message->pid);
@@ -294,7 +347,8 @@ void ShmFabric::Attach(shm::Socket::Message message) {
     refusal = ESRCH;
   Watch(process.get());
   incoming_.push_back(std::make_unique<Incoming>(std::move(channel), std::move(message.from),
-                                                 message.pid, std::move(process), refusal));
+                                                 message.pid, std::move(process), refusal,
+                                                 devices_));
 }
 
 // Of the newest channel of that name: an endpoint that joins anew shares its regions anew.
@@ -303,12 +357,23 @@ void ShmFabric::MapRegion(const shm::Socket::Message& message) {
                                [&](const auto& one) { return one->name() == message.from; });
   if (in == incoming_.rend()) return;
   const Notice& notice = message.notice;
+  if (notice.kind == Notice::Kind::kDevice) {
+    const Result<shm::DeviceShare> share = shm::Devices::ReadShare(message.file.get());
+    const Status added = share.ok() ? (*in)->AddDeviceRegion(static_cast<uint32_t>(std::min<uint64_t>(notice.value, shm::kUnshared)),
+                                                             *share, message.pid == getpid())
+                                    : share.status();
+    if (!added.ok()) log::error("transfer over shm: device memory of process {}: {}", message.pid, added.message());
+    return;
+  }
   const Status status = (*in)->memory().Map(
       static_cast<uint32_t>(std::min<uint64_t>(notice.value, shm::kUnshared)), message.file.get(),
       notice.place, notice.bytes);
   if (!status.ok())
-    log::warn("transfer over shm: process {}: {}; its pages are read by system calls", message.pid,
-              status.message());
+    return log::warn("transfer over shm: process {}: {}; its pages are read by system calls", message.pid,
+                     status.message());
+  // Our devices read it in place.
+  if (targets_.has_devices() && notice.bytes <= kMostPinned)
+    (*in)->Pin(static_cast<uint32_t>(notice.value), notice.bytes);
 }
 
 // A pidfd becomes readable when its process is gone.
@@ -347,7 +412,11 @@ void ShmFabric::ReadCompletions(uint64_t, Outgoing& out, std::span<Completion> t
     completion.kind = Completion::Kind::kFailed;
     completion.peer_lost = true;
     completion.status =
-        error == EPERM
+        error == ENODEV
+            ? Error(Code::kUnsupported,
+                    "transfer over shm: the peer cannot copy to or from this device (its log says why): make "
+                    "the GPUs of both visible to both processes, or use provider tcp")
+        : error == EPERM
             ? Error(Code::kUnsupported,
                     "transfer over shm: the peer may not read this process's memory (another user, "
                     "or ptrace is restricted) and it is not shared: allow it (CAP_SYS_PTRACE, "
@@ -391,9 +460,9 @@ bool ShmFabric::PrepareSleep() {
 
 }  // namespace
 
-Result<std::unique_ptr<Fabric>> OpenShm() {
+Result<std::unique_ptr<Fabric>> OpenShm(std::optional<int> device) {
   auto fabric = std::make_unique<ShmFabric>();
-  if (Status s = fabric->Open(); !s.ok()) return s;
+  if (Status s = fabric->Open(device); !s.ok()) return s;
   return std::unique_ptr<Fabric>(std::move(fabric));
 }
 

@@ -6,6 +6,8 @@
 // (common/shared_memory.h) is mapped by the target read-only: then a page costs one plain copy and
 // no system call. Other regions are read by process_vm_readv, many descriptors per call.
 //
+// Device memory is lent by CUDA's IPC handles and copied by the target's device (device_pull.h).
+//
 // libfabric's own shm provider is not used: in 1.17 a process that is killed while it holds the
 // spin lock of its region leaves its peers spinning for ever, and its region files stay behind in
 // /dev/shm. Here nothing is locked and nothing has a name that outlives its process.
@@ -16,11 +18,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "transfer/fabric.h"
 
 namespace baton::transfer {
 
-Result<std::unique_ptr<Fabric>> OpenShm();
+// `device`: a CUDA ordinal when this endpoint or peers of it have device memory. Then CUDA is loaded
+// now, and host memory is pinned as it is registered; else copies between it and devices take a
+// detour.
+Result<std::unique_ptr<Fabric>> OpenShm(std::optional<int> device = std::nullopt);
 
 }  // namespace baton::transfer

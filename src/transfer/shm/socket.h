@@ -35,6 +35,7 @@ struct Notice {
     kChannel = 1,  // the ring of its descriptors. 8 bytes of its memory at `place` hold `value`: the
                    // target tries whether it may read there
     kRegion,       // its region number `value`: `bytes` from `place` in the file
+    kDevice,       // its region number `value` is in device memory: the file says where (devices.h)
   };
   uint64_t magic = 0;
   Kind kind{};

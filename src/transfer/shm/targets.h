@@ -17,6 +17,7 @@ class Targets {
 
   uint32_t Register(MemorySpan memory) {
     regions_.push_back(memory);
+    has_devices_ = has_devices_ || memory.device != DeviceKind::kHost;
     return static_cast<uint32_t>(regions_.size() - 1);
   }
   void Unregister(uint32_t region) {
@@ -31,21 +32,24 @@ class Targets {
   void Revoke(uint64_t key) { keys_.erase(key); }
 
   // 0 and the place, or an errno. The range comes from a peer: nothing about it is trusted.
-  int Locate(uint64_t key, uint64_t offset, uint64_t bytes, std::byte*& place) const {
+  int Locate(uint64_t key, uint64_t offset, uint64_t bytes, std::byte*& place, MemorySpan* memory = nullptr) const {
     const auto found = keys_.find(key);
     if (found == keys_.end()) return EKEYREVOKED;
     const MemorySpan& region = regions_[found->second];
     if (bytes > region.size_bytes || offset > region.size_bytes - bytes) return ERANGE;
     place = region.data + offset;
+    if (memory) *memory = region;
     return 0;
   }
 
   const std::vector<MemorySpan>& regions() const { return regions_; }
+  bool has_devices() const { return has_devices_; }  // and never forgets
 
  private:
   std::vector<MemorySpan> regions_;
   std::unordered_map<uint64_t, uint32_t> keys_;
   uint64_t next_key_;
+  bool has_devices_ = false;
 };
 
 }  // namespace baton::transfer::shm

@@ -1,0 +1,150 @@
+#include "transfer/cuda/copy_stream.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "common/log.h"
+#include "transfer/cuda/copy_kernel.h"
+
+namespace baton::transfer::cuda {
+namespace {
+
+constexpr uint64_t kVector = 16;           // bytes that a thread of the kernel moves at a time
+constexpr unsigned kThreads = 256;
+constexpr uint64_t kBlockBytes = 4 * kThreads * kVector;  // of one turn of a block's unrolled loop
+constexpr Duration kClosingWait = 2s;
+
+}  // namespace
+
+Result<std::unique_ptr<CopyStream>> CopyStream::Create(Driver& driver, int ordinal, bool kernel) {
+  std::unique_ptr<CopyStream> stream(new CopyStream(driver, ordinal));
+  if (Status s = stream->Open(kernel); !s.ok()) return s.Prefixed(fmt::format("CUDA device {}", ordinal));
+  return stream;
+}
+
+Status CopyStream::Open(bool kernel) {
+  if (Status s = driver_.Bind(ordinal_); !s.ok()) return s;
+  const Api& api = driver_.api();
+  if (Status s = driver_.Check(api.StreamCreate(&stream_, kStreamNonBlocking), "cuStreamCreate"); !s.ok()) return s;
+  for (Mark& mark : marks_)
+    if (Status s = driver_.Check(api.EventCreate(&mark.event, kEventDisableTiming), "cuEventCreate"); !s.ok()) return s;
+  Result<PinnedBuffer> list = PinnedBuffer::Create(driver_, kListEntries * sizeof(Copy));
+  if (!list.ok()) return list.status();
+  list_ = *std::move(list);
+  if (kernel) LoadKernel();
+  return Status::Ok();
+}
+
+void CopyStream::LoadKernel() {
+  const Api& api = driver_.api();
+  Status s = driver_.Check(api.ModuleLoadData(&module_, kCopyKernel), "cuModuleLoadData");
+  if (s.ok()) s = driver_.Check(api.ModuleGetFunction(&kernel_, module_, kCopyKernelName), "cuModuleGetFunction");
+  if (s.ok()) return;
+  kernel_ = nullptr;
+  log::warn("transfer: small copies of CUDA device {} go one by one: {}", ordinal_, s.message());
+}
+
+CopyStream::~CopyStream() {
+  if (!driver_.Bind(ordinal_).ok()) return;
+  if (const Status s = Wait(issued_, Now() + kClosingWait); !s.ok()) log::warn("closing a stream: {}", s.message());
+  for (Mark& mark : marks_)
+    if (mark.event) driver_.api().EventDestroy(mark.event);
+  if (stream_) driver_.api().StreamDestroy(stream_);
+  if (module_) driver_.api().ModuleUnload(module_);
+}
+
+uint64_t CopyStream::Add(DevicePtr to, DevicePtr from, uint64_t bytes, bool by_engine) {
+  if (waiting_count_ == kBatch) Flush();
+  waiting_[waiting_count_] = {to, from, bytes};
+  by_engine_[waiting_count_++] = by_engine;
+  return ++issued_;
+}
+
+void CopyStream::Flush() {
+  if (waiting_count_ == 0) return;
+  if (Status s = driver_.Bind(ordinal_); !s.ok()) Fail(s);
+  ReadMarks();
+  auto* const list = reinterpret_cast<Copy*>(list_.data());
+  uint32_t first = list_tail_, count = 0;
+  uint64_t longest = 0;
+  for (uint32_t i = 0; i < waiting_count_ && status_.ok(); ++i) {
+    const Copy& copy = waiting_[i];
+    const bool aligned = (copy.to | copy.from | copy.bytes) % kVector == 0;
+    const bool fits = list_tail_ - list_head_ < kListEntries;
+    // One copy gains nothing by the kernel.
+    if (kernel_ && aligned && fits && !by_engine_[i] && copy.bytes <= kKernelBytes && waiting_count_ > 1) {
+      if (list_tail_ % kListEntries == 0 && count) {  // a launch reads its entries in a row
+        Launch(first, count, longest);
+        first = list_tail_;
+        count = 0;
+        longest = 0;
+      }
+      list[list_tail_++ % kListEntries] = copy;
+      ++count;
+      longest = std::max(longest, copy.bytes);
+    } else if (Status s = driver_.Check(driver_.api().MemcpyAsync(copy.to, copy.from, copy.bytes, stream_),
+                                        "cuMemcpyAsync"); !s.ok()) {
+      Fail(s);
+    }
+  }
+  if (count && status_.ok()) Launch(first, count, longest);
+  waiting_count_ = 0;
+  SetMark();
+}
+
+void CopyStream::Launch(uint32_t first, uint32_t count, uint64_t longest) {
+  uint64_t list = AsDevice(list_.data()) + uint64_t{first % kListEntries} * sizeof(Copy);
+  void* parameters[] = {&list};
+  const auto parts = static_cast<unsigned>(std::clamp<uint64_t>(longest / kBlockBytes, 1, 8));
+  const int result = driver_.api().LaunchKernel(kernel_, parts, count, 1, kThreads, 1, 1, 0, stream_, parameters, nullptr);
+  if (Status s = driver_.Check(result, "cuLaunchKernel"); !s.ok()) Fail(s);
+}
+
+// When all events are under way, a later one stands for these copies too.
+void CopyStream::SetMark() {
+  if (mark_count_ == kMarks || marked_ == issued_ - waiting_count_ || !status_.ok()) return;
+  Mark& mark = marks_[(first_mark_ + mark_count_) % kMarks];
+  if (Status s = driver_.Check(driver_.api().EventRecord(mark.event, stream_), "cuEventRecord"); !s.ok()) return Fail(s);
+  marked_ = mark.ticket = issued_ - waiting_count_;
+  mark.list_end = list_tail_;
+  ++mark_count_;
+}
+
+void CopyStream::ReadMarks() {
+  while (mark_count_ && status_.ok()) {
+    const Mark& mark = marks_[first_mark_];
+    const int result = driver_.api().EventQuery(mark.event);
+    if (result == kNotReady) return;
+    if (Status s = driver_.Check(result, "cuEventQuery"); !s.ok()) return Fail(s);
+    done_ = mark.ticket;
+    list_head_ = mark.list_end;
+    first_mark_ = (first_mark_ + 1) % kMarks;
+    --mark_count_;
+  }
+}
+
+bool CopyStream::Done(uint64_t ticket) {
+  if (done_ >= ticket || !status_.ok()) return true;
+  if (Status s = driver_.Bind(ordinal_); !s.ok()) Fail(s);
+  ReadMarks();
+  SetMark();  // for copies that found no event free
+  return done_ >= ticket || !status_.ok();
+}
+
+Status CopyStream::Wait(uint64_t ticket, TimePoint deadline) {
+  Flush();
+  while (!Done(ticket)) {
+    if (Now() >= deadline)
+      return Error(Code::kDeadlineExceeded, "copies of CUDA device {} did not end in time", ordinal_);
+    std::this_thread::yield();
+  }
+  return status_;
+}
+
+void CopyStream::Fail(const Status& status) {
+  if (!status_.ok()) return;
+  status_ = status;
+  log::error("transfer: copies of CUDA device {} failed: {}", ordinal_, status.message());
+}
+
+}  // namespace baton::transfer::cuda

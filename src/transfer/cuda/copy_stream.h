@@ -1,0 +1,84 @@
+// Copies between host and device memory on a stream of one device, batched and never waited for.
+//
+// Add takes a copy and gives a ticket; Flush hands what was added to the device; Done tells by a
+// polled event whether everything up to a ticket has landed. Copies of one stream land in order of
+// their tickets. Small copies of a batch go in one launch of a kernel that walks a list (a copy of
+// 16 KiB on its own costs more time to start than to run); large or unaligned ones, and those of a
+// driver that refuses the kernel, by cuMemcpyAsync.
+//
+// Host memory must be pinned. An error of the device fails the stream for good.
+// Allocates nothing after Create. Owner's thread; binds the context itself.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "common/clock.h"
+#include "transfer/cuda/driver.h"
+#include "transfer/cuda/memory.h"
+
+namespace baton::transfer::cuda {
+
+class CopyStream {
+ public:
+  static constexpr uint32_t kBatch = 256;  // copies that wait for Flush, at most; Add flushes then
+  static constexpr uint64_t kKernelBytes = 256 << 10;  // above, the copy engine is as fast
+
+  // `kernel`: false for a few large copies, which do not need it.
+  static Result<std::unique_ptr<CopyStream>> Create(Driver& driver, int ordinal, bool kernel = true);
+  ~CopyStream();
+  CopyStream(const CopyStream&) = delete;
+  CopyStream& operator=(const CopyStream&) = delete;
+
+  // Unified addresses; the memory stays valid until the ticket is done. `by_engine`: not by the
+  // kernel (memory of a device that this one cannot reach).
+  uint64_t Add(DevicePtr to, DevicePtr from, uint64_t bytes, bool by_engine = false);
+  void Flush();
+  bool Done(uint64_t ticket);
+  // True when nothing is under way.
+  bool Idle() { return Done(issued_); }
+  // Polls until the ticket is done: for fences and tests. kDeadlineExceeded, or the device's error.
+  Status Wait(uint64_t ticket, TimePoint deadline);
+  // The device's error; every ticket counts as done after it, and nothing that follows is copied.
+  const Status& status() const { return status_; }
+  int ordinal() const { return ordinal_; }
+  bool has_kernel() const { return kernel_ != nullptr; }
+
+ private:
+  static constexpr uint32_t kMarks = 64;        // events under way
+  static constexpr uint32_t kListEntries = 4096;
+  struct Copy {  // as the kernel reads it
+    uint64_t to, from, bytes;
+  };
+  struct Mark {
+    EventHandle* event = nullptr;
+    uint64_t ticket = 0;
+    uint32_t list_end = 0;  // entries of the list up to here are free after it
+  };
+
+  CopyStream(Driver& driver, int ordinal) : driver_(driver), ordinal_(ordinal) {}
+  Status Open(bool kernel);
+  void LoadKernel();
+  void Launch(uint32_t first, uint32_t count, uint64_t longest);
+  void SetMark();
+  void Fail(const Status& status);
+  void ReadMarks();
+
+  Driver& driver_;
+  const int ordinal_;
+  StreamHandle* stream_ = nullptr;
+  ModuleHandle* module_ = nullptr;
+  FunctionHandle* kernel_ = nullptr;
+  PinnedBuffer list_;  // ring of Copy, read by the kernel
+  uint32_t list_head_ = 0, list_tail_ = 0;  // counted without end
+  std::array<Copy, kBatch> waiting_{};
+  std::array<bool, kBatch> by_engine_{};
+  uint32_t waiting_count_ = 0;
+  uint64_t issued_ = 0, marked_ = 0, done_ = 0;  // tickets
+  std::array<Mark, kMarks> marks_{};
+  uint32_t first_mark_ = 0, mark_count_ = 0;
+  Status status_;
+};
+
+}  // namespace baton::transfer::cuda
