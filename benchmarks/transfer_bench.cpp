@@ -1,13 +1,18 @@
-// What planning and posting cost: descriptors, posts, checksums. Nothing here touches a network.
+// What planning, posting and waking cost: descriptors, posts, checksums, the first write of a send. Only the
+// last touches a fabric: shared memory.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
+#include <thread>
 
+#include "common/shared_memory.h"
 #include "transfer/crc32c.h"
 #include "transfer/engine_core.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/plan.h"
+#include "transfer/transfer.h"
 
 namespace baton::transfer {
 namespace {
@@ -120,6 +125,54 @@ void PushOnly(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * runs.size());
 }
 BENCHMARK(PushOnly);
+
+// From a grant in hand (Begin and the first Push) until the worker has posted the first write, over shared
+// memory. The argument is how long nothing happened before, in microseconds: after 0 the worker still polls,
+// after 5,000 it sleeps.
+void GrantToFirstWrite(benchmark::State& state) {
+  constexpr uint64_t kBytes = 1 << 16;
+  struct End {
+    SharedMemory memory;
+    std::atomic<int> ended{0};
+    std::atomic<int64_t> first_at_ns{0};
+    std::unique_ptr<Engine> engine;
+  };
+  const auto open = [&] {
+    auto end = std::unique_ptr<End>(new End{*SharedMemory::Create(kBytes, SharedMemory::Pages::kHuge)});
+    Options options;
+    options.provider = ProviderKind::kShm;
+    options.self_test = false;
+    end->engine = *Engine::Open(options, [end = end.get()](const Event& event) {
+      end->first_at_ns = event.first_at.time_since_epoch().count();
+      ++end->ended;
+    });
+    if (!end->engine->Register(end->memory.span()).ok()) std::abort();
+    return end;
+  };
+  const auto a = open(), b = open();
+  const PeerId to_b = *a->engine->Connect(b->engine->Describe(), Now() + 10s);
+  const PeerId to_a = *b->engine->Connect(a->engine->Describe(), Now() + 10s);
+  std::vector<double> waits;
+  for (auto _ : state) {
+    std::this_thread::sleep_for(std::chrono::microseconds(state.range(0)));
+    const Slot slot = *b->engine->Expect(to_a, Now() + 10s);
+    const int sent = a->ended, received = b->ended;
+    const Run run{0, 0, kBytes};
+    const TimePoint begin = Now();
+    const SendId send = *a->engine->Begin(to_b, slot, {0}, {0}, begin + 10s);
+    const uint32_t writes = *a->engine->Push(send, {&run, 1});
+    a->engine->Finish(send);
+    b->engine->Seal(slot, writes);
+    while (a->ended == sent || b->ended == received) std::this_thread::yield();
+    b->engine->Release(slot);
+    waits.push_back(Seconds(Duration(a->first_at_ns) - begin.time_since_epoch()));
+    state.SetIterationTime(waits.back());
+  }
+  std::sort(waits.begin(), waits.end());
+  state.counters["p50_us"] = 1e6 * waits[waits.size() / 2];
+  state.counters["p99_us"] = 1e6 * waits[waits.size() * 99 / 100];
+}
+BENCHMARK(GrantToFirstWrite)->Arg(0)->Arg(200)->Arg(5000)->Iterations(1000)->UseManualTime();
 
 void Checksum(benchmark::State& state) {
   std::vector<std::byte> data(static_cast<size_t>(state.range(0)), std::byte{7});

@@ -217,15 +217,18 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     t.timing.prefill_queue_ms = seal.queue_ms;
     const TimePoint now = Now();
     t.timing.after_seal_ms = Milliseconds(now - t.sealed_at);
-    if (t.peer->shares_clock() && seal.last_layer_ns > 0) {
-      t.timing.exposed_ms = Milliseconds(now.time_since_epoch() - std::chrono::nanoseconds(seal.last_layer_ns));
-    }
+    const auto since = [&](int64_t ns) {
+      if (!t.peer->shares_clock() || ns <= 0) return -1.0;
+      return Milliseconds(now.time_since_epoch() - std::chrono::nanoseconds(ns));
+    };
+    t.timing.exposed_ms = since(seal.last_layer_ns);
+    t.timing.handover_ms = since(seal.first_token_ns);
     t.timing.bytes = seal.bytes;
     t.timing.cached_tokens = std::max(t.timing.cached_tokens, seal.first.cached_tokens);
     const double gb_per_s = t.timing.transfer_ms > 0 ? seal.bytes / t.timing.transfer_ms / 1e6 : 0;
-    log::debug("KV received room={} from={} bytes={} writes={} ms={:.2f} GB/s={:.3f} exposed_ms={:.2f} after_seal_ms={:.2f}",
+    log::debug("KV received room={} from={} bytes={} writes={} ms={:.2f} GB/s={:.3f} exposed_ms={:.2f} handover_ms={:.2f}",
                t.room, t.peer->name(), seal.bytes, seal.writes, t.timing.transfer_ms, gb_per_s, t.timing.exposed_ms,
-               t.timing.after_seal_ms);
+               t.timing.handover_ms);
     if (observe_transfer) observe_transfer(t.timing);
     if (t.on_transfer) t.on_transfer(t.timing);
     link->engine->StartWithKv(std::move(*t.reservation), std::move(seal.first));
@@ -350,8 +353,9 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
       if (t.session.quarantined()) {
         ++quarantine;
         pages += t.reservation ? t.reservation->pages().size() : 0;
-      } else if (t.session.granted()) ++transferring;
-      else ++prealloc;
+      } else {
+        ++(t.session.granted() ? transferring : prealloc);
+      }
     }
     prealloc_count = prealloc;
     transfer_count = transferring;
@@ -486,15 +490,20 @@ void DecodeService::ExportMetrics(metrics::Registry& registry) {
   auto* latency = registry.AddHistogram("sglang:kv_transfer_latency_ms", "First to last KV write of a request",
                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
   auto* exposed = registry.AddHistogram("baton_kv_transfer_exposed_ms",
-                                        "From the end of prefill's last layer to decode's start, on one host",
+                                        "From the last layer's keys and values to decode's start, on one host",
                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
-  auto* after_seal = registry.AddHistogram("baton_kv_transfer_after_seal_ms", "From prefill's seal to decode's start",
+  auto* handover = registry.AddHistogram("baton_kv_transfer_handover_ms",
+                                         "From prefill's first token to decode's start, on one host",
+                                         {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
+  auto* after_seal = registry.AddHistogram("baton_kv_transfer_after_seal_ms",
+                                           "From the arrival of prefill's seal to decode's start",
                                            {0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000});
   auto* speed = registry.AddGauge("sglang:kv_transfer_speed_gb_s", "KV bandwidth of the last request");
   auto* total = registry.AddCounter("baton_kv_received_bytes_total", "KV bytes received");
-  impl->observe_transfer = [latency, exposed, after_seal, speed, total](const TransferTiming& t) {
+  impl->observe_transfer = [latency, exposed, handover, after_seal, speed, total](const TransferTiming& t) {
     latency->Observe(t.transfer_ms);
     if (t.exposed_ms >= 0) exposed->Observe(t.exposed_ms);
+    if (t.handover_ms >= 0) handover->Observe(t.handover_ms);
     after_seal->Observe(t.after_seal_ms);
     if (t.transfer_ms > 0) speed->Set(t.bytes / t.transfer_ms / 1e6);
     total->Add(static_cast<double>(t.bytes));

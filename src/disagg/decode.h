@@ -31,9 +31,10 @@ struct TransferTiming {
   double prefill_ms = 0;         // compute on the prefill side
   double prefill_queue_ms = 0;
   double transfer_ms = 0;        // first to last write as decode saw them
-  // From the end of prefill's last layer until decode could start: what nothing hides. With the
-  // sampling of the first token in it. Below zero: not known, the two have no clock in common.
-  double exposed_ms = -1;
+  // Until decode could start, below zero when not known because the two have no clock in common:
+  double exposed_ms = -1;        // from the last layer's keys and values: what layers cannot hide, with
+                                 // the rest of that layer, the head and the sampling in it
+  double handover_ms = -1;       // from prefill's first token: what one server would not have spent
   double after_seal_ms = 0;      // from the seal's arrival until decode could start
   uint64_t bytes = 0;
   int cached_tokens = 0;

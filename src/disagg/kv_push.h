@@ -30,7 +30,7 @@ class KvPush : public engine::PrefillObserver {
     uint32_t writes = 0;
     uint64_t bytes = 0;
     TimePoint ended_at;
-    TimePoint last_layer_at{};  // the last layer's KV was there; zero when that was never reported
+    TimePoint last_layer_at{};  // the last layer's keys and values were there; zero: never reported
   };
   // on_push_failed: a push was refused (engine thread, at most once).
   // on_end: the engine is done with the request (engine thread, once).

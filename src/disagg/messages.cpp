@@ -10,7 +10,7 @@ constexpr size_t kMaxText = 1 << 16;
 constexpr size_t kMaxFabric = 1 << 20;
 constexpr size_t kMaxLogprobs = 1 << 12;
 constexpr size_t kMaxPrompt = 1 << 24;
-constexpr int kMaxPageTokens = 1 << 16;
+constexpr int kMaxPageTokens = 1024;  // as --page-size: each size of a peer is a plan that is kept
 constexpr size_t kMaxFrame = size_t{1} << 30;
 enum class FrameKind : uint8_t { kSeal = 1, kEnd = 2 };
 
@@ -54,6 +54,7 @@ Result<Seal> DecodeSeal(std::string_view bytes) {
   v.queue_ms = r.Get<float>();
   v.prefill_ms = r.Get<float>();
   v.last_layer_ns = r.Get<int64_t>();
+  v.first_token_ns = r.Get<int64_t>();
   v.first.token = r.Get<int32_t>();
   v.first.cached_tokens = r.Get<int32_t>();
   v.first.logprob = GetLogprob(r);
@@ -182,6 +183,7 @@ std::string EncodeFrame(const Seal& v) {
   w.Put(v.queue_ms);
   w.Put(v.prefill_ms);
   w.Put(v.last_layer_ns);
+  w.Put(v.first_token_ns);
   w.Put(v.first.token);
   w.Put(static_cast<int32_t>(v.first.cached_tokens));
   PutLogprob(w, v.first.logprob);

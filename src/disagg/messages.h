@@ -64,7 +64,10 @@ struct Seal {
   engine::FirstToken first;
   float queue_ms = 0;             // from request and grant both there to its first step
   float prefill_ms = 0;           // from its first step to the first token
-  int64_t last_layer_ns = 0;      // on PeerInfo::clock: when the last layer's KV was computed; 0: not known
+  // On PeerInfo::clock, 0 when not known: the last layer's keys and values were computed (the rest of that
+  // layer, the head and the sampling come behind it), the first token was there.
+  int64_t last_layer_ns = 0;
+  int64_t first_token_ns = 0;
 };
 
 // Prefill -> decode: it is over, and no write of it is in flight any more.

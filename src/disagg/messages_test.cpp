@@ -47,6 +47,7 @@ TEST(Messages, FramesRoundTripInAnyPieces) {
   seal.writes = 7;
   seal.bytes = uint64_t{1} << 40;
   seal.last_layer_ns = int64_t{1} << 50;
+  seal.first_token_ns = (int64_t{1} << 50) + 1;
   seal.first.token = 11;
   seal.first.logprob = {11, -0.5f, {{11, -0.5f}, {3, -2.0f}}, {{9, -4.0f}}};
   seal.first.prompt_logprobs = {{5, std::nanf(""), {}, {}}, {6, -1.0f, {{1, -0.25f}}, {}}};
@@ -68,6 +69,7 @@ TEST(Messages, FramesRoundTripInAnyPieces) {
     EXPECT_EQ(got.writes, 7u);
     EXPECT_EQ(got.bytes, seal.bytes);
     EXPECT_EQ(got.last_layer_ns, seal.last_layer_ns);
+    EXPECT_EQ(got.first_token_ns, seal.first_token_ns);
     EXPECT_EQ(got.first.logprob.top, seal.first.logprob.top);
     EXPECT_EQ(got.first.logprob.requested, seal.first.logprob.requested);
     EXPECT_TRUE(std::isnan(got.first.prompt_logprobs[0].logprob));

@@ -25,6 +25,11 @@ constexpr auto kTombstoneTime = 30s;
 constexpr auto kTick = 100ms;
 constexpr auto kPeerForgetTime = 10s;  // a decode server that stopped its heartbeats
 
+// On this host's monotonic clock; zero stays zero.
+int64_t NanosecondsOf(TimePoint t) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
+}
+
 // The engine's token events of a prefill-only request: everything comes through KvPush::OnEnd.
 class SilentSink : public engine::OutputSink {
  public:
@@ -384,10 +389,8 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       seal.queue_ms = static_cast<float>(Milliseconds(out.scheduled_at - room.started_at));
       seal.prefill_ms = static_cast<float>(Milliseconds(result.ended_at - out.scheduled_at));
     }
-    if (result.last_layer_at != TimePoint{}) {
-      seal.last_layer_ns =
-          std::chrono::duration_cast<std::chrono::nanoseconds>(result.last_layer_at.time_since_epoch()).count();
-    }
+    seal.last_layer_ns = NanosecondsOf(result.last_layer_at);
+    seal.first_token_ns = NanosecondsOf(out.first_token_at);
     room.grant->Send(EncodeFrame(seal), false);
     link->fabric->Finish(room.send);
   }

@@ -36,7 +36,7 @@ TEST(Provider, RequiredRdmaIsNeverReplaced) {
     if (engine.ok()) GTEST_SKIP() << "this machine has RDMA: " << (*engine)->report().ToString();
     EXPECT_EQ(engine.status().code(), Code::kUnsupported);
     EXPECT_NE(engine.status().message().find("tcp"), std::string::npos) << engine.status().message();
-    EXPECT_NE(engine.status().message().find("--require-rdma"), std::string::npos);
+    EXPECT_NE(engine.status().message().find("--no-require-rdma"), std::string::npos);
   }
 }
 
