@@ -120,8 +120,8 @@ TEST(Provider, CudaMemoryIsRefusedWithAWayOut) {
     ASSERT_TRUE(engine.ok());
     std::byte memory[64];
     const Status status = (*engine)->Register({memory, 64, DeviceKind::kCuda, 1}).status();
-    EXPECT_EQ(status.code(), Code::kUnsupported);
-    EXPECT_NE(status.message().find("CUDA"), std::string::npos);
+    EXPECT_EQ(status.code(), Code::kInvalidArgument);
+    EXPECT_NE(status.message().find("Options::cuda_device"), std::string::npos) << status.message();
   }
 }
 

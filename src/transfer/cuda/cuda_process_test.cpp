@@ -256,6 +256,43 @@ TEST(CudaProcess, MemoryThatCannotBeReachedFailsWithItsCause) {
   EXPECT_NE(event->status.message().find("visible to both processes"), std::string::npos) << event->status.message();
 }
 
+// A writer whose first transfers came from host memory: device memory that it registers later is lent
+// on the way that is there already.
+TEST(CudaProcess, DeviceMemoryMayComeLater) {
+  MockCuda mock;
+  constexpr uint64_t kBytes = 1 << 20;
+  Options options;
+  options.provider = ProviderKind::kShm;
+  options.self_test = false;
+  options.cuda_device = 0;
+  EventLog log_a, log_b;
+  auto a = *Engine::Open(options, log_a.Sink()), b = *Engine::Open(options, log_b.Sink());
+  TestMemory host(kBytes, true), device(kBytes, false, 1), sink(kBytes, true);
+  host.Fill(3);
+  device.Fill(4);
+  ASSERT_TRUE(a->Register(host.span()).ok() && b->Register(sink.span()).ok());
+  const std::string of_a = a->Describe();
+  const PeerId to_b = *a->Connect(b->Describe(), Now() + 10s), to_a = *b->Connect(of_a, Now() + 10s);
+  for (uint32_t region = 0; region < 2; ++region) {
+    if (region == 1) {
+      ASSERT_TRUE(a->Register(device.span()).ok());
+    }
+    const Slot slot = *b->Expect(to_a, Now() + 20s);
+    const SendId send = *a->Begin(to_b, slot, {region}, {0}, Now() + 20s);
+    const std::vector<transfer::Run> runs = PageRuns(kBytes, region + 1);
+    const uint32_t writes = *a->Push(send, runs);
+    a->Finish(send);
+    b->Seal(slot, writes);
+    const auto event = log_b.WaitSlot(slot, 30s);
+    ASSERT_TRUE(event);
+    EXPECT_EQ(event->kind, Event::Kind::kReceiveDone) << event->status.ToString();
+    EXPECT_EQ(event->writes, writes);
+    EXPECT_TRUE(sink.Read(0, kBytes) == Expected(kBytes, 3 + region, runs));
+    b->Release(slot);
+  }
+  EXPECT_EQ(b->usage().stray_writes, 0u);
+}
+
 TEST(CudaProcess, MemoryWithoutHandlesIsRefusedAtRegistration) {
   MockCuda mock;
   mock.Set("no_ipc", 1);

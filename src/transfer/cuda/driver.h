@@ -34,7 +34,6 @@ class Driver {
   Status Bind(int ordinal);
   // ... or that of any device that is in use already, for calls that need just some context.
   Status BindAny();
-  DeviceId device(int ordinal) const { return devices_[ordinal].id; }
   const Uuid& uuid(int ordinal) const { return devices_[ordinal].uuid; }
   // The ordinal here of a device that another process names; -1 when it is not visible.
   int Find(const Uuid& uuid) const;

@@ -15,7 +15,7 @@ namespace baton::transfer::cuda {
 namespace {
 
 constexpr size_t kScratch = 256;
-constexpr uint32_t kAckReserve = 64;  // of a bounded completion queue, for acknowledgements
+constexpr uint32_t kAckReserve = 128;  // of a bounded completion queue, for acknowledgements sent and received
 
 class StagedFabric final : public Fabric {
  public:
@@ -76,7 +76,7 @@ class StagedFabric final : public Fabric {
   std::map<uint32_t, OutgoingRing*> writers_;  // by the number that acknowledgements name: rings in use
   uint32_t next_writer_ = 0;
   std::map<uint32_t, std::unique_ptr<IncomingArea>> areas_;
-  uint32_t next_area_ = 0;
+  uint32_t next_area_ = 0, most_areas_ = kMaxAreas;
   // Closed, with operations of the fabric below that have not ended.
   std::vector<std::unique_ptr<OutgoingRing>> ring_graves_;
   std::vector<std::unique_ptr<IncomingArea>> graves_;
@@ -91,7 +91,10 @@ Status StagedFabric::Open(std::optional<int> device) {
   traits_.max_write_bytes = std::min(traits_.max_write_bytes, kMaxStagedBytes);
   // One cell is the introduction.
   traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, kMaxCells - 1);
-  if (traits_.cq_entries > kAckReserve) traits_.cq_entries -= kAckReserve;
+  if (traits_.cq_entries > kAckReserve) {
+    traits_.cq_entries -= kAckReserve;
+    most_areas_ = kAckReserve / 2;  // each has one acknowledgement in flight at most
+  }
   std::random_device random;
   next_key_ = uint64_t{random()} << 24;
   if (!device || traits_.registers_cuda) return Status::Ok();
@@ -180,7 +183,7 @@ Result<MemoryKey> StagedFabric::Expose(uint32_t index) {
 Result<std::string> StagedFabric::Invite() {
   StagedAddress address;
   if (!fresh_keys_.empty()) {
-    if (areas_.size() >= kMaxAreas)
+    if (areas_.size() >= most_areas_)
       return Error(Code::kResourceExhausted, "{} peers may write to device memory, which is the most", areas_.size());
     Result<std::unique_ptr<Staging>> staging = TakeStaging();
     if (!staging.ok()) return staging.status();

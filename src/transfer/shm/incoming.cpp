@@ -10,10 +10,11 @@ namespace baton::transfer::shm {
 
 void Incoming::Pull(const Targets& targets, const Socket& socket, TimePoint now, std::span<Completion> to,
                     size_t& count) {
-  if (pull_ || targets.has_devices() || channel_->has_devices.load(std::memory_order_acquire))
-    return PullDevices(targets, socket, now, to, count);
   Channel& channel = *channel_;
   const uint64_t tail = channel.tail.load(std::memory_order_acquire);
+  // After the tail: what it counts may be the first of a device.
+  if (pull_ || targets.has_devices() || channel.has_devices.load(std::memory_order_acquire))
+    return PullDevices(targets, socket, now, to, count);
   const uint64_t available = tail - head_;
   if (available == 0 || dead_) return;
   if (available > kEntries) {
@@ -43,7 +44,9 @@ void Incoming::Pull(const Targets& targets, const Socket& socket, TimePoint now,
 }
 
 DevicePull& Incoming::pull() {
-  if (!pull_) pull_ = std::make_unique<DevicePull>(devices_);
+  if (pull_) return *pull_;
+  pull_ = std::make_unique<DevicePull>(devices_);
+  taken_ = head_;  // those before were copied at once
   return *pull_;
 }
 
@@ -53,7 +56,6 @@ Status Incoming::AddDeviceRegion(uint32_t number, const DeviceShare& share, bool
 
 void Incoming::PullDevices(const Targets& targets, const Socket& socket, TimePoint now, std::span<Completion> to,
                            size_t& count) {
-  if (!pull_) taken_ = head_;
   Channel& channel = *channel_;
   if (dead_ || channel.closed.load(std::memory_order_seq_cst)) return;
   DevicePull::Ended ended;

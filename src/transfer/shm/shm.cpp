@@ -181,8 +181,8 @@ Status ShmFabric::RegisterDevice(const MemorySpan& memory, Fd& share) {
 
 void ShmFabric::Unregister(uint32_t region) {
   const MemorySpan memory = targets_.regions()[region];
+  for (const uint64_t key : targets_.KeysOf(region)) Revoke({.key = key});
   targets_.Unregister(region);
-  for (auto& in : incoming_) in->Settle(0);
   if (memory.device == DeviceKind::kHost) devices_.Unpin(memory.data);
   shared_[region] = Fd();
 }

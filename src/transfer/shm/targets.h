@@ -29,6 +29,12 @@ class Targets {
     keys_[key.key] = region;
     return key;
   }
+  std::vector<uint64_t> KeysOf(uint32_t region) const {
+    std::vector<uint64_t> keys;
+    for (const auto& [key, opens] : keys_)
+      if (opens == region) keys.push_back(key);
+    return keys;
+  }
   void Revoke(uint64_t key) { keys_.erase(key); }
 
   // 0 and the place, or an errno. The range comes from a peer: nothing about it is trusted.
