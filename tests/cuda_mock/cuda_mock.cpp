@@ -59,6 +59,7 @@ struct StreamHandle {
   };
   std::deque<Step, MallocAllocator<Step>> steps;
   bool failed = false;
+  int device = 0;
 };
 }  // namespace baton::transfer::cuda
 
@@ -83,8 +84,8 @@ struct World {
   std::map<DevicePtr, size_t> pinned;
   std::map<std::string, DevicePtr> opened;
   ContextHandle contexts[16];
-  FunctionHandle function;
-  ModuleHandle module;
+  FunctionHandle functions[16];  // by device: a module belongs to the context that it was loaded in
+  ModuleHandle modules[16];
 
   World() {
     for (int i = 0; i < 16; ++i) contexts[i].device = i;
@@ -314,6 +315,7 @@ int cuMemcpyAsync(DevicePtr to, DevicePtr from, size_t bytes, StreamHandle* stre
 int cuStreamCreate(StreamHandle** stream, unsigned) {
   if (!current) return kInvalidContext;
   *stream = new StreamHandle;
+  (*stream)->device = current->device;
   const std::lock_guard lock(Here().mutex);
   ++Here().counts["streams"];
   return kSuccess;
@@ -399,17 +401,20 @@ int cuIpcCloseMemHandle(DevicePtr place) {
 int cuModuleLoadData(ModuleHandle** module, const void*) {
   if (!current) return kInvalidContext;
   if (Here().On("no_kernel")) return kNotSupported;
-  *module = &Here().module;
+  *module = &Here().modules[current->device];
   return kSuccess;
 }
-int cuModuleUnload(ModuleHandle* module) { return module == &Here().module ? kSuccess : kInvalidValue; }
-int cuModuleGetFunction(FunctionHandle** function, ModuleHandle*, const char* name) {
-  *function = &Here().function;
+int cuModuleUnload(ModuleHandle* module) {
+  return current && module == &Here().modules[current->device] ? kSuccess : kInvalidHandle;
+}
+int cuModuleGetFunction(FunctionHandle** function, ModuleHandle* module, const char* name) {
+  *function = &Here().functions[module - Here().modules];
   return std::strcmp(name, "baton_copy") == 0 ? kSuccess : kInvalidValue;
 }
-int cuLaunchKernel(FunctionHandle*, unsigned, unsigned grid_y, unsigned, unsigned, unsigned, unsigned, unsigned,
+int cuLaunchKernel(FunctionHandle* function, unsigned, unsigned grid_y, unsigned, unsigned, unsigned, unsigned, unsigned,
                    StreamHandle* stream, void** parameters, void**) {
   if (!current) return kInvalidContext;
+  if (function != &Here().functions[current->device] || stream->device != current->device) return kInvalidHandle;
   const std::lock_guard lock(Here().mutex);
   ++Here().counts["launches"];
   stream->steps.push_back({.list = *static_cast<DevicePtr*>(parameters[0]), .entries = grid_y});

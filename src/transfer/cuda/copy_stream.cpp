@@ -31,7 +31,10 @@ Status CopyStream::Open(bool kernel) {
   Result<PinnedBuffer> list = PinnedBuffer::Create(driver_, kListEntries * sizeof(Copy));
   if (!list.ok()) return list.status();
   list_ = *std::move(list);
-  if (kernel) LoadKernel();
+  if (!kernel) return Status::Ok();
+  // Pinned memory is made in whatever context there is; a module works only in the one it is loaded in.
+  if (Status s = driver_.Bind(ordinal_); !s.ok()) return s;
+  LoadKernel();
   return Status::Ok();
 }
 
