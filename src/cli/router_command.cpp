@@ -1,12 +1,10 @@
 #include "cli/router_command.h"
 
 #include <algorithm>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
-#include <set>
 #include <thread>
 
 #include <sys/resource.h>
@@ -18,6 +16,7 @@
 #include "cli/discovery_flags.h"
 #include "cli/flag_suggestion.h"
 #include "cli/router_config.h"
+#include "cli/router_reload.h"
 #include "cli/web_page.h"
 #include "common/log.h"
 #include "router/router.h"
@@ -58,33 +57,6 @@ struct RouterFlags {
 };
 
 std::chrono::milliseconds Millis(double ms) { return std::chrono::milliseconds(static_cast<int64_t>(ms)); }
-
-bool IsPort(const std::string& word) {
-  return word == "none" || std::all_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
-// "URL", "URL PORT" and "URL none" come as one flat list: a bare number or "none" belongs to the
-// URL before it.
-Status ReadPrefillUrls(const std::vector<std::string>& words, std::vector<router::PrefillUrl>* out) {
-  bool port_taken = true;
-  for (const std::string& word : words) {
-    if (!IsPort(word)) {
-      out->push_back({word, std::nullopt});
-      port_taken = false;
-      continue;
-    }
-    if (port_taken) return Error(Code::kInvalidArgument, "--prefill: {} follows no URL", word);
-    port_taken = true;
-    if (word == "none") continue;
-    uint16_t port = 0;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), port);
-    if (error != std::errc()) {
-      return Error(Code::kInvalidArgument, "--prefill: bootstrap port {} is not in [1, 65535]", word);
-    }
-    out->back().bootstrap_port = port;
-  }
-  return Status::Ok();
-}
 
 Status ReadPolicies(const RouterFlags& flags, router::RouterOptions* o) {
   const auto parse = [&](const char* flag, const std::string& own, router::PolicyKind* out) {
@@ -174,73 +146,6 @@ class Shutdown {
   TimePoint deadline_{};
 };
 
-// SIGHUP: the workers and the log level of the config file, and the workers file, anew.
-class Reloading {
- public:
-  Reloading(boost::asio::io_context& io, router::Router& router, const RouterFlags& flags, std::optional<RouterConfig>& config)
-      : router_(router), flags_(flags), config_(config), signals_(io, SIGHUP) {
-    Await();
-  }
-
- private:
-  void Await() {
-    signals_.async_wait([this](const boost::system::error_code& ec, int) {
-      if (ec) return;
-      if (const Status s = Reload(); s.ok()) log::info("SIGHUP: read anew");
-      else log::error("SIGHUP: {}; what was in force stays", s.message());
-      Await();
-    });
-  }
-  Status Reload() {
-    RouterFlags flags;
-    flags.prefill = flags_.prefill;
-    flags.options.decode = flags_.options.decode;
-    flags.options.worker_urls = flags_.options.worker_urls;
-    if (!config_) return Apply(flags);
-    auto values = config_->Reread();
-    if (!values.ok()) return values.status();
-    const auto take = [&](const char* key, std::vector<std::string>* list) {
-      if (!config_->FromCommandLine(key)) *list = (*values)[key];
-    };
-    take("prefill", &flags.prefill);
-    take("decode", &flags.options.decode);
-    take("worker-urls", &flags.options.worker_urls);
-    if (Status s = Apply(flags); !s.ok()) return s;
-    if (!config_->FromCommandLine("log-level")) {
-      const auto level = values->find("log-level");
-      log::SetLevel(level == values->end() ? "info" : level->second.at(0));
-    }
-    TellWhatStays(*values);
-    config_->Accept(std::move(*values));
-    return Status::Ok();
-  }
-  Status Apply(const RouterFlags& flags) {
-    router::RouterOptions fresh;
-    if (Status s = ReadPrefillUrls(flags.prefill, &fresh.prefill); !s.ok()) return s;
-    fresh.decode = flags.options.decode;
-    fresh.worker_urls = flags.options.worker_urls;
-    return router_.Reload(fresh);
-  }
-  void TellWhatStays(const RouterConfig::Values& values) const {
-    std::set<std::string> keys;
-    for (const auto* side : {&values, &config_->values()}) {
-      for (const auto& [key, words] : *side) keys.insert(key);
-    }
-    for (const std::string& key : keys) {
-      if (key == "prefill" || key == "decode" || key == "worker-urls" || key == "log-level") continue;
-      const auto now = values.find(key), before = config_->values().find(key);
-      const bool same = now != values.end() && before != config_->values().end() && now->second == before->second;
-      const bool both_empty = (now == values.end() || now->second.empty()) && (before == config_->values().end() || before->second.empty());
-      if (!same && !both_empty) log::warn("--config: {} has changed; it takes effect when the router starts anew", key);
-    }
-  }
-
-  router::Router& router_;
-  const RouterFlags& flags_;
-  std::optional<RouterConfig>& config_;
-  boost::asio::signal_set signals_;
-};
-
 // A stream holds three sockets; the usual soft limit of 1024 ends at some 300 of them.
 void RaiseFileLimit() {
   rlimit limit{};
@@ -281,10 +186,10 @@ int RunRouter(CLI::App& command, RouterFlags& flags) {
   auto router = router::Router::Start(io.get_executor(), std::move(*options));
   if (!router.ok()) {
     fmt::print(stderr, "baton router: {}\n", router.status().message());
-    return router.status().code() == Code::kInvalidArgument ? 2 : 1;
+    return router.status().code() == Code::kUnavailable ? 1 : 2;
   }
   const Shutdown shutdown(io, **router, grace);
-  const Reloading reloading(io, **router, flags, config);
+  RouterReload reload(io, **router, {flags.prefill, flags.options.decode, flags.options.worker_urls}, std::move(config));
   std::vector<std::thread> extra;
   for (int i = 1; i < threads; ++i) extra.emplace_back([&io] { io.run(); });
   io.run();

@@ -86,8 +86,9 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
     const bool silent = stale.code() == Code::kDeadlineExceeded || stream->unacknowledged();
     if (silent && !stream->got_bytes()) pool->Distrust(origin);  // the others may be as dead as this one
     if (stale.code() != Code::kUnavailable || stream->got_bytes()) co_return stale;
-    if (Now() - begun > kStaleTime && !stream->unacknowledged()) co_return stale;
-    // The server closed the idle connection just as we took it, or never saw the request; a new one decides.
+    if (stream->unacknowledged()) stale = Status::Ok();  // nobody saw the request: as if it were not sent yet
+    else if (Now() - begun > kStaleTime) co_return stale;
+    // Else the server closed the idle connection just as we took it. A new one decides.
   }
   auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
   const Status connected =

@@ -77,15 +77,17 @@ uint16_t Router::prometheus_port() const { return metrics_server_ ? metrics_serv
 
 bool Router::Ready() const { return services_->Ready(); }
 
-Status Router::Reload(const RouterOptions& fresh) {
+Status Router::ReplaceListed(const RouterOptions& fresh) {
   RouterOptions checked = services_->options;
   checked.prefill = fresh.prefill;
   checked.decode = fresh.decode;
   checked.worker_urls = fresh.worker_urls;
   if (Status s = Validate(checked); !s.ok()) return s;
   listed_->Apply(ListedWorkers(checked));
-  return discovery_->Reload();
+  return Status::Ok();
 }
+
+Status Router::ReloadWorkersFile() { return discovery_->ReloadFile(); }
 
 void Router::Drain() {
   services_->draining = true;

@@ -33,10 +33,11 @@ class Router {
   uint16_t prometheus_port() const;  // 0 when there is none
   bool Ready() const;                // a healthy worker of each needed role, and not draining
 
-  // Makes the workers of `prefill`, `decode` and `worker_urls` those of `fresh` (of which nothing else
-  // is used), and reads the workers file anew. Other workers stay. kInvalidArgument, and nothing is
-  // changed, when these lists would not do for Start; else what is wrong with the workers file.
-  Status Reload(const RouterOptions& fresh);
+  // Makes the workers of `prefill`, `decode` and `worker_urls` those of `fresh`, of which nothing else is
+  // used; other workers stay. kInvalidArgument, and nothing is changed, when Start would refuse them.
+  Status ReplaceListed(const RouterOptions& fresh);
+  // Reads the workers file now, if there is one. A failure changes nothing.
+  Status ReloadWorkersFile();
 
   // Readiness turns 503, no connection is accepted any more, running requests go on.
   void Drain();

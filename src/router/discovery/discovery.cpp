@@ -61,7 +61,7 @@ Result<std::unique_ptr<Discovery>> Discovery::Start(std::shared_ptr<Services> se
   return discovery;
 }
 
-Status Discovery::Reload() { return file_ ? file_->Read() : Status::Ok(); }
+Status Discovery::ReloadFile() { return file_ ? file_->Read() : Status::Ok(); }
 
 void Discovery::Stop() {
   for (const auto& running : running_) running->Stop();

@@ -18,7 +18,7 @@ class Discovery {
   static Result<std::unique_ptr<Discovery>> Start(std::shared_ptr<Services> services);
 
   // Reads the workers file now.
-  Status Reload();
+  Status ReloadFile();
   // Sources end soon after; the workers stay. Thread-safe, may be called twice.
   void Stop();
 

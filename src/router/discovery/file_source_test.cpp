@@ -162,15 +162,15 @@ TEST_F(FileTest, WorkersThatStayKeepTheirIdentity) {
   RouterOptions fresh;
   fresh.prefill = {{fleet_->prefill[0]->url(), 9000}};
   fresh.decode = {workers_[2]->url()};
-  ASSERT_TRUE(fleet_->router->Reload(fresh).ok());
+  ASSERT_TRUE(fleet_->router->ReplaceListed(fresh).ok());
   EXPECT_EQ(find("id"), id);
   EXPECT_EQ(json::Parse(fleet_->Get("/workers").body)->at("total").as_int64(), 3);
   fresh.decode.push_back("nonsense://x");
-  EXPECT_FALSE(fleet_->router->Reload(fresh).ok());
+  EXPECT_FALSE(fleet_->router->ReplaceListed(fresh).ok());
   EXPECT_EQ(json::Parse(fleet_->Get("/workers").body)->at("total").as_int64(), 3);
   // Removed by hand: away until the file has dropped it once.
   fleet_->Fetch("DELETE", "/workers/" + id.substr(1, id.size() - 2));
-  ASSERT_TRUE(fleet_->router->Reload(fresh).code() == Code::kInvalidArgument);
+  ASSERT_TRUE(fleet_->router->ReplaceListed(fresh).code() == Code::kInvalidArgument);
   EXPECT_EQ(find("id"), "(none)");
   Write(path, "[]");
   EXPECT_TRUE(Eventually([&] { return fleet_->Metric(R"(smg_discovery_workers_discovered{source="file"})") == 0; }));
