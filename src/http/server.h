@@ -3,7 +3,8 @@
 //
 // Limits (each with its answer): header bytes 431, body bytes 413, header/body read time 408, idle
 // keep-alive closed, connections 503. Malformed or smuggling-prone requests get 400 and a close
-// (both Content-Length and Transfer-Encoding, repeated lengths, obs-fold, bare LF).
+// (both Content-Length and Transfer-Encoding, repeated lengths, obs-fold, bare LF). With TLS, plain
+// HTTP gets 400 too.
 #pragma once
 
 #include <chrono>
@@ -18,6 +19,7 @@
 
 #include "common/status.h"
 #include "http/message.h"
+#include "http/tls.h"
 
 namespace baton::http {
 
@@ -63,6 +65,7 @@ struct ServerOptions {
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};    // keep-alive connection between requests
   std::chrono::milliseconds write_timeout{30'000};
+  ServerTlsOptions tls;  // no certificate: plain HTTP
 };
 
 class Server {
@@ -81,9 +84,11 @@ class Server {
   // Body of the answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503).
   void SetErrorBody(std::function<Response(int status, std::string_view message)> make);
 
-  // Binds and listens. kUnavailable names the address and errno (port in use).
+  // Binds and listens. kUnavailable names the address and errno (port in use), kInvalidArgument the
+  // certificate or key that cannot be used.
   Status Start();
   uint16_t port() const;
+  size_t Connections() const;  // open ones, idle or not
   // Stops accepting, closes idle connections; running handlers go on. `OpenRequests()` tells.
   void Drain();
   size_t OpenRequests() const;

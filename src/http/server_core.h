@@ -12,6 +12,7 @@
 
 #include "http/route_table.h"
 #include "http/server.h"
+#include "http/tls_context.h"
 
 namespace baton::http {
 
@@ -47,6 +48,11 @@ class ServerCore {
   bool Register(const std::shared_ptr<Connection>& connection);
   void Unregister(const Connection* connection);
   std::vector<std::shared_ptr<Connection>> Connections() const;
+  size_t connection_count() const;
+
+  // The listener's TLS; nullptr for plain HTTP. Set before the server starts.
+  TlsServerContext* tls() const { return tls_.get(); }
+  void set_tls(std::unique_ptr<TlsServerContext> tls) { tls_ = std::move(tls); }
 
  private:
   const ServerOptions options_;
@@ -54,6 +60,7 @@ class ServerCore {
   Handler fallback_;
   std::function<asio::awaitable<bool>(Request&, Responder&)> filter_;
   std::function<Response(int, std::string_view)> error_body_;
+  std::unique_ptr<TlsServerContext> tls_;
   std::atomic<bool> draining_{false};
   std::atomic<size_t> open_requests_{0};
   mutable std::mutex mutex_;
