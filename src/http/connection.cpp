@@ -354,7 +354,8 @@ void Connection::Dispatch() {
   transport_.ClearDeadline();
   reply_.Begin({.keep_alive = wants_keep_alive_ && !core_->draining(),
                 .head_only = request_.method == "HEAD",
-                .http10 = http10_});
+                .http10 = http10_,
+                .timed = core_->observer() != nullptr});
   decoder_.reset();
   Read();
   asio::co_spawn(transport_.executor(), Serve(),
@@ -368,7 +369,7 @@ asio::awaitable<void> Connection::Serve() {
   } catch (const std::exception& e) {
     log::error("http: handler of {} {} threw: {}", request_.method, request_.path, e.what());
   }
-  if (!reply_.started()) {
+  if (!reply_.started() && !reply_.disconnected()) {
     reply_.ForbidKeepAlive();
     (void)co_await reply_.Send(core_->MakeError(500, "the handler gave no answer"));
   }
@@ -376,6 +377,7 @@ asio::awaitable<void> Connection::Serve() {
 
 void Connection::Finish() {
   reply_.End();
+  if (core_->observer()) core_->observer()(request_, reply_.outcome());
   CloseRequest();
   if (state_ == State::kClosed) return;
   if (!reply_.complete()) reply_.AbortStream();
@@ -406,6 +408,8 @@ void Connection::Reject(int status, std::string_view message) {
                      {BodyFraming::kLength, response.body.size(), true});
   bytes += response.body;
   transport_.WriteBestEffort(bytes);
+  if (core_->observer())
+    core_->observer()(request_, {.status = status, .body_bytes = response.body.size(), .received = Now(), .complete = true});
   CloseRequest();
   Linger();
 }

@@ -156,6 +156,10 @@ void Server::SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)
   impl_->core->set_filter(std::move(filter));
 }
 
+void Server::SetObserver(std::function<void(const Request&, const Outcome&)> observer) {
+  impl_->core->set_observer(std::move(observer));
+}
+
 void Server::SetErrorBody(std::function<Response(int status, std::string_view message)> make) {
   impl_->core->set_error_body(std::move(make));
 }

@@ -17,6 +17,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 
+#include "common/clock.h"
 #include "common/status.h"
 #include "http/message.h"
 #include "http/tls.h"
@@ -51,6 +52,21 @@ class Responder {
   virtual void OnDisconnect(std::function<void()> callback) = 0;
   virtual bool disconnected() const = 0;
   virtual bool started() const = 0;  // a head has been sent
+
+  // A field for whatever head will be sent, beside those of the answer; before it is sent.
+  virtual void AddToHead(std::string_view name, std::string_view value) = 0;
+  // What the observer is to know about this request; begins empty.
+  virtual std::string& note() = 0;
+};
+
+// What became of one request.
+struct Outcome {
+  int status = 0;           // 0: nothing was answered
+  uint64_t body_bytes = 0;  // sent, without framing
+  TimePoint received{};     // when the whole request was here
+  TimePoint first_byte{};   // of the answer's body; TimePoint{} when there was none
+  bool complete = false;    // the answer was sent whole
+  std::string_view note;    // Responder::note
 };
 
 using Handler = std::function<asio::awaitable<void>(Request& request, Responder& responder)>;
@@ -83,6 +99,10 @@ class Server {
   void SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter);
   // Body of the answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503).
   void SetErrorBody(std::function<Response(int status, std::string_view message)> make);
+
+  // Told of every request at its end, on its connection's strand; also of those that were refused
+  // unread, whose method and path may be empty.
+  void SetObserver(std::function<void(const Request&, const Outcome&)> observer);
 
   // Binds and listens. kUnavailable names the address and errno (port in use), kInvalidArgument the
   // certificate or key that cannot be used.

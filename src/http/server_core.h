@@ -28,6 +28,10 @@ class ServerCore {
   void set_filter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter) {
     filter_ = std::move(filter);
   }
+  void set_observer(std::function<void(const Request&, const Outcome&)> observer) {
+    observer_ = std::move(observer);
+  }
+  const auto& observer() const { return observer_; }
   void set_error_body(std::function<Response(int, std::string_view)> make) {
     error_body_ = std::move(make);
   }
@@ -60,6 +64,7 @@ class ServerCore {
   Handler fallback_;
   std::function<asio::awaitable<bool>(Request&, Responder&)> filter_;
   std::function<Response(int, std::string_view)> error_body_;
+  std::function<void(const Request&, const Outcome&)> observer_;
   std::unique_ptr<TlsServerContext> tls_;
   std::atomic<bool> draining_{false};
   std::atomic<size_t> open_requests_{0};

@@ -1,94 +1,15 @@
 // TLS of the client and the server against each other and against OpenSSL used by hand.
-#include <filesystem>
-#include <fstream>
 #include <random>
 
 #include <boost/asio/steady_timer.hpp>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
+#include "http/test_certificates.h"
 #include "http/test_support.h"
 
 namespace baton::http::test {
 namespace {
-
-// A key and a certificate, made here; `issuer` signs it, or it signs itself.
-struct Identity {
-  std::shared_ptr<EVP_PKEY> key{EVP_EC_gen("P-256"), EVP_PKEY_free};
-  std::shared_ptr<X509> certificate{X509_new(), X509_free};
-};
-
-struct Wanted {
-  std::string name = "baton test";
-  std::string hosts = "DNS:localhost,IP:127.0.0.1";  // "" for an authority
-  long begins_s = -3600, ends_s = 3600;              // from now
-};
-
-Identity Make(const Wanted& wanted, const Identity* issuer = nullptr) {
-  static std::atomic<long> serial{1};
-  Identity made;
-  X509* x = made.certificate.get();
-  X509_set_version(x, 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(x), serial++);
-  X509_gmtime_adj(X509_getm_notBefore(x), wanted.begins_s);
-  X509_gmtime_adj(X509_getm_notAfter(x), wanted.ends_s);
-  X509_set_pubkey(x, made.key.get());
-  X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
-                             reinterpret_cast<const unsigned char*>(wanted.name.c_str()), -1, -1, 0);
-  X509_set_issuer_name(x, X509_get_subject_name(issuer ? issuer->certificate.get() : x));
-  X509V3_CTX context;
-  X509V3_set_ctx(&context, issuer ? issuer->certificate.get() : x, x, nullptr, nullptr, 0);
-  const auto add = [&](int nid, const char* value) {
-    X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, nid, value);
-    X509_add_ext(x, extension, -1);
-    X509_EXTENSION_free(extension);
-  };
-  add(NID_basic_constraints, wanted.hosts.empty() ? "critical,CA:TRUE" : "CA:FALSE");
-  if (!wanted.hosts.empty()) add(NID_subject_alt_name, wanted.hosts.c_str());
-  X509_sign(x, issuer ? issuer->key.get() : made.key.get(), EVP_sha256());
-  return made;
-}
-
-// A folder of PEM files that goes away with the test.
-class Files {
- public:
-  Files() {
-    std::string name = (std::filesystem::temp_directory_path() / "baton_tls_XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-  }
-  ~Files() { std::filesystem::remove_all(folder_); }
-  std::string Path(const std::string& name) const { return (folder_ / name).string(); }
-  std::string Write(const std::string& name, const std::string& text) const {
-    // As Kubernetes does: a new file takes the old one's place.
-    std::ofstream(Path(name + ".new")) << text;
-    std::filesystem::rename(Path(name + ".new"), Path(name));
-    return Path(name);
-  }
-  std::string Certificate(const std::string& name, const Identity& identity) const {
-    return Write(name, Pem([&](BIO* bio) { PEM_write_bio_X509(bio, identity.certificate.get()); }));
-  }
-  std::string Key(const std::string& name, const Identity& identity, const char* password = nullptr) const {
-    return Write(name, Pem([&](BIO* bio) {
-      PEM_write_bio_PrivateKey(bio, identity.key.get(), password ? EVP_aes_128_cbc() : nullptr,
-                               nullptr, 0, nullptr, const_cast<char*>(password));
-    }));
-  }
-
- private:
-  template <typename Fill>
-  static std::string Pem(Fill fill) {
-    BIO* bio = BIO_new(BIO_s_mem());
-    fill(bio);
-    char* text = nullptr;
-    const long size = BIO_get_mem_data(bio, &text);
-    std::string copy(text, static_cast<size_t>(size));
-    BIO_free(bio);
-    return copy;
-  }
-  std::filesystem::path folder_;
-};
 
 // OpenSSL by hand over a blocking socket: the foreign client.
 class RawTls {
@@ -180,8 +101,8 @@ class TlsTest : public ::testing::Test {
   }
 
   Files files_;
-  Identity ca_ = Make({.name = "test authority", .hosts = ""});
-  Identity server_id_ = Make({}, &ca_);
+  Identity ca_ = MakeIdentity({.name = "test authority", .hosts = ""});
+  Identity server_id_ = MakeIdentity({}, &ca_);
   Loop loop_{2};
 };
 
@@ -219,24 +140,24 @@ TEST_F(TlsTest, ConnectionsAreUsedAgain) {
 }
 
 TEST_F(TlsTest, CertificatesThatAreRefused) {
-  const Identity stranger = Make({.name = "another authority", .hosts = ""});
-  EXPECT_EQ(Refusal(Make({}, &ca_), Trusting()), "accepted");
-  EXPECT_NE(Refusal(Make({}, &stranger), Trusting()).find("unknown authority"), std::string::npos);
-  EXPECT_NE(Refusal(Make({}), Trusting()).find("unknown authority"), std::string::npos);
-  EXPECT_NE(Refusal(Make({.hosts = "DNS:a.example,IP:10.1.2.3"}, &ca_), Trusting())
+  const Identity stranger = MakeIdentity({.name = "another authority", .hosts = ""});
+  EXPECT_EQ(Refusal(MakeIdentity({}, &ca_), Trusting()), "accepted");
+  EXPECT_NE(Refusal(MakeIdentity({}, &stranger), Trusting()).find("unknown authority"), std::string::npos);
+  EXPECT_NE(Refusal(MakeIdentity({}), Trusting()).find("unknown authority"), std::string::npos);
+  EXPECT_NE(Refusal(MakeIdentity({.hosts = "DNS:a.example,IP:10.1.2.3"}, &ca_), Trusting())
                 .find("another host (a.example, 10.1.2.3)"), std::string::npos);
-  EXPECT_NE(Refusal(Make({.hosts = "IP:127.0.0.1"}, &ca_), Trusting(), "localhost").find("another host"),
+  EXPECT_NE(Refusal(MakeIdentity({.hosts = "IP:127.0.0.1"}, &ca_), Trusting(), "localhost").find("another host"),
             std::string::npos);
-  EXPECT_NE(Refusal(Make({.begins_s = -7200, .ends_s = -3600}, &ca_), Trusting()).find("expired on 2"),
+  EXPECT_NE(Refusal(MakeIdentity({.begins_s = -7200, .ends_s = -3600}, &ca_), Trusting()).find("expired on 2"),
             std::string::npos);
-  EXPECT_NE(Refusal(Make({.begins_s = 3600, .ends_s = 7200}, &ca_), Trusting()).find("valid only from 2"),
+  EXPECT_NE(Refusal(MakeIdentity({.begins_s = 3600, .ends_s = 7200}, &ca_), Trusting()).find("valid only from 2"),
             std::string::npos);
-  EXPECT_NE(Refusal(Make({}, &ca_), {}).find("unknown authority"), std::string::npos);  // system store
+  EXPECT_NE(Refusal(MakeIdentity({}, &ca_), {}).find("unknown authority"), std::string::npos);  // system store
   ClientOptions renamed = Trusting();
   renamed.tls.server_name = "a.example";
-  EXPECT_EQ(Refusal(Make({.hosts = "DNS:a.example"}, &ca_), renamed), "accepted");
+  EXPECT_EQ(Refusal(MakeIdentity({.hosts = "DNS:a.example"}, &ca_), renamed), "accepted");
   // A certificate that is trusted itself needs no authority.
-  const Identity self = Make({});
+  const Identity self = MakeIdentity({});
   EXPECT_EQ(Refusal(self, Trusting(files_.Certificate("self.crt", self))), "accepted");
 }
 
@@ -286,8 +207,8 @@ TEST_F(TlsTest, ClientsShowCertificates) {
   options.tls.client_ca_files = {files_.Certificate("ca.crt", ca_)};
   TestServer server(options);
   server.Start();
-  const Identity mine = Make({.name = "client", .hosts = "DNS:client"}, &ca_);
-  const Identity stranger = Make({.name = "stranger", .hosts = "DNS:client"});
+  const Identity mine = MakeIdentity({.name = "client", .hosts = "DNS:client"}, &ca_);
+  const Identity stranger = MakeIdentity({.name = "stranger", .hosts = "DNS:client"});
   ClientOptions with = Trusting();
   with.tls.cert_file = files_.Certificate("mine.crt", mine);
   with.tls.key_file = files_.Key("mine.key", mine);
@@ -331,7 +252,7 @@ TEST_F(TlsTest, RenewedCertificatesAreUsed) {
   };
   EXPECT_TRUE(shows("/CN=baton test"));
   // A key that does not match yet: what there was stays.
-  const Identity renewed = Make({.name = "renewed"}, &ca_);
+  const Identity renewed = MakeIdentity({.name = "renewed"}, &ca_);
   files_.Certificate("server.crt", renewed);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   EXPECT_TRUE(shows("/CN=baton test"));
