@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
   g++ cmake ninja-build make ccache pkg-config python3 python3-pip python3-venv curl ca-certificates
-  libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libssl-dev
+  libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libssl-dev openssl
   libfmt-dev libspdlog-dev libcli11-dev libpcre2-dev libutf8proc-dev
   libfabric-dev libgtest-dev libgmock-dev libbenchmark-dev
 )

@@ -19,6 +19,7 @@
 #include "cli/router_reload.h"
 #include "cli/web_page.h"
 #include "common/log.h"
+#include "common/log_file.h"
 #include "router/router.h"
 
 namespace baton::cli {
@@ -44,11 +45,13 @@ struct RouterFlags {
   int64_t queue_size = 100;
   std::vector<UnusedFlag> unused;
   double request_timeout_s = 1800, first_byte_timeout_s = 600, stream_idle_timeout_s = 300;
-  double grace_s = 180, connect_timeout_ms = 2000;
+  double drain_delay_s = 0, grace_s = 180, connect_timeout_ms = 2000;
   double initial_backoff_ms = 50, max_backoff_ms = 30'000;
   double worker_wait_s = 3;
   double cb_timeout_s = 60, cb_window_s = 120;
   double check_interval_s = 1, check_timeout_s = 5;
+  std::vector<std::string> control_keys;
+  std::string log_dir;
   bool disable_retries = false, disable_breaker = false, disable_health_check = false;
   std::string log_level = "info";
   std::string config;
@@ -101,16 +104,23 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
   o.health.interval = Millis(flags.check_interval_s * 1000);
   o.health.timeout = Millis(flags.check_timeout_s * 1000);
   o.health.enabled = !flags.disable_health_check;
+  for (const std::string& text : flags.control_keys) {
+    auto key = router::ParseControlKey(text);
+    if (!key.ok()) return key.status();
+    o.control_keys.push_back(std::move(*key));
+  }
+  if (!flags.log_dir.empty() && o.access_log.empty()) o.access_log = flags.log_dir + "/access.log";
+  if (o.access_log == "off") o.access_log.clear();
   if (Status s = router::Validate(o); !s.ok()) return s;
   return o;
 }
 
-// Ends the process: drain at the first signal, then stop when the last request is done, the grace
+// Ends the process: withdraw at the first signal, drain after the delay, then stop when the last request is done, the grace
 // period is over or a second signal comes.
 class Shutdown {
  public:
-  Shutdown(boost::asio::io_context& io, router::Router& router, Duration grace)
-      : io_(io), router_(router), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
+  Shutdown(boost::asio::io_context& io, router::Router& router, Duration delay, Duration grace)
+      : io_(io), router_(router), delay_(delay), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
     signals_.async_wait([this](const boost::system::error_code& ec, int) {
       if (!ec) Begin();
     });
@@ -119,12 +129,17 @@ class Shutdown {
  private:
   void Begin() {
     log::info("Draining: {} requests in progress", router_.OpenRequests());
-    router_.Drain();
-    deadline_ = Now() + grace_;
+    router_.Withdraw();
     signals_.async_wait([this](const boost::system::error_code& ec, int) {
       if (!ec) Finish();
     });
-    Look();
+    timer_.expires_after(delay_);
+    timer_.async_wait([this](const boost::system::error_code& ec) {
+      if (ec) return;
+      router_.Drain();
+      deadline_ = Now() + grace_;
+      Look();
+    });
   }
   void Look() {
     if (router_.OpenRequests() == 0 || Now() >= deadline_) return Finish();
@@ -140,10 +155,28 @@ class Shutdown {
 
   boost::asio::io_context& io_;
   router::Router& router_;
+  const Duration delay_;
   const Duration grace_;
   boost::asio::signal_set signals_;
   boost::asio::steady_timer timer_;
   TimePoint deadline_{};
+};
+
+// SIGUSR1: log files are opened again.
+class ReopenOnSignal {
+ public:
+  ReopenOnSignal(boost::asio::io_context& io, router::Router& router) : router_(router), signals_(io, SIGUSR1) { Wait(); }
+
+ private:
+  void Wait() {
+    signals_.async_wait([this](const boost::system::error_code& ec, int) {
+      if (ec) return;
+      router_.ReopenLogs();
+      Wait();
+    });
+  }
+  router::Router& router_;
+  boost::asio::signal_set signals_;
 };
 
 // A stream holds three sockets; the usual soft limit of 1024 ends at some 300 of them.
@@ -165,6 +198,12 @@ int RunRouter(CLI::App& command, RouterFlags& flags) {
     config.emplace(std::move(*loaded));
   }
   log::Init(flags.log_level, "router");
+  if (!flags.log_dir.empty()) {
+    if (Status s = log::AddFile(flags.log_dir + "/smg.log"); !s.ok()) {
+      fmt::print(stderr, "baton router: --log-dir: {}\n", s.message());
+      return 2;
+    }
+  }
   auto options = ToOptions(flags);
   if (!options.ok()) {
     fmt::print(stderr, "baton router: {}\n", options.status().message());
@@ -188,8 +227,9 @@ int RunRouter(CLI::App& command, RouterFlags& flags) {
     fmt::print(stderr, "baton router: {}\n", router.status().message());
     return router.status().code() == Code::kUnavailable ? 1 : 2;
   }
-  const Shutdown shutdown(io, **router, grace);
+  const Shutdown shutdown(io, **router, Millis(flags.drain_delay_s * 1000), grace);
   RouterReload reload(io, **router, {flags.prefill, flags.options.decode, flags.options.worker_urls}, std::move(config));
+  const ReopenOnSignal reopen(io, **router);
   std::vector<std::thread> extra;
   for (int i = 1; i < threads; ++i) extra.emplace_back([&io] { io.run(); });
   io.run();
@@ -267,7 +307,7 @@ void AddUnused(CLI::App& c, RouterFlags& f) {
   add("workers speak SGLang's protocol", {"--backend"}, {});
   add("traceparent and tracestate are passed on; spans are not exported", {"--otlp-traces-endpoint"}, {"--enable-trace"});
   refused = true;
-  add("admin routes take --api-key only", {"--control-plane-api-keys", "--jwt-issuer", "--jwt-audience",
+  add("admin routes take --control-plane-api-keys or --api-key", {"--jwt-issuer", "--jwt-audience",
       "--jwt-jwks-uri", "--jwt-role-mapping"}, {"--control-plane-audit-enabled"});
 }
 
@@ -278,6 +318,7 @@ void AddLimits(CLI::App& c, RouterFlags& f) {
   c.add_option("--first-byte-timeout-secs", f.first_byte_timeout_s, "First event of a stream")->capture_default_str();
   c.add_option("--stream-idle-timeout-secs", f.stream_idle_timeout_s, "Silence of a stream under way")->capture_default_str();
   c.add_option("--connect-timeout-ms", f.connect_timeout_ms, "Connecting to a worker")->capture_default_str();
+  c.add_option("--drain-delay-secs", f.drain_delay_s, "After SIGTERM serve on for this long with readiness at 503, so that load balancers notice")->capture_default_str();
   c.add_option("--shutdown-grace-period-secs", f.grace_s, "Running requests may finish for this long")->capture_default_str();
 }
 
@@ -307,7 +348,17 @@ void AddResilience(CLI::App& c, RouterFlags& f) {
 
 void AddOperation(CLI::App& c, RouterFlags& f) {
   auto& o = f.options;
-  c.add_option("--api-key", o.api_key, "Key that clients must send as Bearer");
+  c.add_option("--api-key", o.api_key, "Key that clients must send as Bearer; workers get it too");
+  c.add_option("--control-plane-api-keys", f.control_keys, "Keys for the admin routes; role is admin or user")->type_name("ID:NAME:ROLE:KEY...");
+  c.add_option("--tls-cert-path", o.tls.cert_file, "Certificate chain of this router, PEM: serves https")->type_name("FILE");
+  c.add_option("--tls-key-path", o.tls.key_file, "Its key, PEM")->type_name("FILE");
+  c.add_option("--tls-client-ca-paths", o.tls.client_ca_files, "Clients must show a certificate of these authorities")->type_name("FILE...");
+  c.add_option("--ca-cert-paths", o.worker_tls.ca_files, "Authorities of https workers; default: the system's")->type_name("FILE...");
+  c.add_option("--client-cert-path", o.worker_tls.cert_file, "Certificate shown to https workers")->type_name("FILE");
+  c.add_option("--client-key-path", o.worker_tls.key_file, "Its key")->type_name("FILE");
+  c.add_option("--cors-allowed-origins", o.cors_origins, "Pages that may call; default: all")->type_name("ORIGIN...");
+  c.add_option("--access-log", o.access_log, "A JSON line per request to FILE, - (stdout) or off; default: with --log-dir access.log there, else off")->type_name("FILE");
+  c.add_option("--log-dir", f.log_dir, "Folder for smg.log (the log, beside stderr) and access.log");
   c.add_option("--request-id-headers", o.request_id_headers, "Headers that may carry a request id")->capture_default_str();
   c.add_option("--prometheus-port", o.prometheus_port, "Port of /metrics; -1: main port only")->capture_default_str();
   c.add_option("--prometheus-host", o.prometheus_host, "Address of /metrics")->capture_default_str();

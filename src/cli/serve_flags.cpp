@@ -28,6 +28,11 @@ std::vector<Flag> MakeFlags() {
       {"chat-template", S, "", "Jinja file or text instead of the model's"},
       {"host", S, "127.0.0.1", "address to listen on (bootstrap server too)"},
       {"port", I, "30000", "HTTP port"},
+      {"ssl-certfile", S, "", "certificate chain, PEM: the HTTP port speaks https (the bootstrap port does not)"},
+      {"ssl-keyfile", S, "", "its key, PEM"},
+      {"ssl-keyfile-password", S, "", "password of an encrypted key"},
+      {"ssl-ca-certs", S, "", "clients must show a certificate of these authorities, PEM"},
+      {"enable-ssl-refresh", B, "", "renewed certificates are used (always on)"},
       {"api-key", S, "", "clients must send it as Bearer"},
       {"admin-api-key", S, "", "for admin routes; default: the api key"},
       {"config", S, "", "YAML file of flags; the command line wins"},
@@ -195,6 +200,16 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.skip_tokenizer_init = v.On("skip-tokenizer-init");
   o.host = v.Text("host");
   o.port = static_cast<uint16_t>(v.Integer("port"));
+  o.tls.cert_file = v.Text("ssl-certfile");
+  o.tls.key_file = v.Text("ssl-keyfile");
+  o.tls.key_password = v.Text("ssl-keyfile-password");
+  if (v.Given("ssl-ca-certs")) o.tls.client_ca_files = {v.Text("ssl-ca-certs")};
+  if (o.tls.cert_file.empty() != o.tls.key_file.empty() || (!o.tls.enabled() && v.Given("ssl-ca-certs"))) {
+    return Error(Code::kInvalidArgument, "--ssl-certfile and --ssl-keyfile go together, and --ssl-ca-certs needs them");
+  }
+  if (o.tls.enabled()) {
+    if (Status s = http::CheckTls(o.tls); !s.ok()) return s.Prefixed("--ssl-certfile");
+  }
   o.api_key = v.Text("api-key");
   o.admin_api_key = v.Text("admin-api-key");
   const std::string mode = v.Text("disaggregation-mode");
@@ -233,7 +248,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.skip_warmup = v.On("skip-server-warmup");
   o.random_seed = static_cast<uint64_t>(v.Integer("random-seed"));
   o.all_flags = v.ToJson(ServeFlags());
-  for (const char* secret : {"api_key", "admin_api_key"}) {  // they end up in the log and in /server_info
+  for (const char* secret : {"api_key", "admin_api_key", "ssl_keyfile_password"}) {  // they end up in the log and in /server_info
     if (!o.all_flags[secret].is_null()) o.all_flags[secret] = "***";
   }
   for (const Flag& flag : ServeFlags()) {

@@ -67,8 +67,6 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
                                                                      TimePoint deadline) {
   // Held here, so that the Client may go away while a request is under way.
   const std::shared_ptr<ClientPool> pool = impl_->pool;
-  if (origin.tls)
-    co_return Error(Code::kUnsupported, "{}: TLS origins are not supported", origin.ToString());
   if (Status status = CheckStartLine(request); !status.ok()) co_return status;
   const std::string head = RequestHead(origin, request);
   SendList list;
@@ -91,8 +89,7 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
     // Else the server closed the idle connection just as we took it. A new one decides.
   }
   auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
-  const Status connected =
-      co_await connection->Connect(pool->options().connect_timeout, deadline);
+  const Status connected = co_await connection->Connect(pool->options(), pool->tls(), deadline);
   // Nobody listens any more: the server was not closing an idle connection, it went away.
   if (!connected.ok() && connected.code() == Code::kUnavailable && !stale.ok()) co_return stale;
   if (!connected.ok()) co_return connected;

@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "http/message.h"
+#include "http/tls.h"
 
 namespace baton::http {
 
@@ -30,14 +31,16 @@ struct Origin {
   std::string ToString() const;  // "http://[::1]:30000"
   friend auto operator<=>(const Origin&, const Origin&) = default;
 };
-// Accepts "http://h:p", "h:p" and a trailing slash. kInvalidArgument says what is wrong.
+// Accepts "http://h:p", "https://h:p", "h:p" and a trailing slash. kInvalidArgument says what is wrong.
 Result<Origin> ParseOrigin(std::string_view url);
 
 struct ClientOptions {
   std::chrono::milliseconds connect_timeout{2'000};
+  std::chrono::milliseconds handshake_timeout{5'000};  // of TLS, after connecting
   std::chrono::milliseconds idle_timeout{50'000};  // pooled connections older than this are closed
   size_t max_idle_per_origin = 256;
   size_t max_header_bytes = 64 << 10;
+  TlsOptions tls;  // of https:// origins; files are read when the first one is used
 };
 
 // A response whose body is read piece by piece. Destroying it before the end closes the
@@ -73,7 +76,8 @@ class Client {
   // Sends and waits for the response head, at the latest until `deadline`. A Start under way is
   // cancelled through the coroutine: bind a cancellation slot to its co_spawn and emit `terminal`
   // on its executor; it ends with kCancelled and the connection closes.
-  // kUnavailable: refused, reset, unresolved (the message names origin and reason).
+  // kUnavailable: refused, reset, unresolved, a certificate that is not accepted (the message names
+  // origin and reason). kInvalidArgument: the files of ClientOptions::tls cannot be used.
   asio::awaitable<Result<std::unique_ptr<ClientStream>>> Start(Origin origin, ClientRequest request,
                                                                TimePoint deadline);
   // The same, whole: status, headers and body.

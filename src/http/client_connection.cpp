@@ -27,13 +27,15 @@ ClientConnection::ClientConnection(const asio::any_io_executor& executor, Origin
 ClientConnection::~ClientConnection() { Close(); }
 
 void ClientConnection::Close() {
+  if (tls_) tls_->SendClose();
   watchdog_->Detach();
   boost::system::error_code ignored;
   socket_.close(ignored);
+  tls_.reset();
 }
 
 bool ClientConnection::Stale() const {
-  return IsStale(const_cast<tcp::socket&>(socket_).native_handle());
+  return (tls_ && tls_->Pending()) || IsStale(const_cast<tcp::socket&>(socket_).native_handle());
 }
 
 Status ClientConnection::Cancelled() const {
@@ -51,7 +53,14 @@ Status ClientConnection::Failure(std::string_view text) const {
   }
 }
 
-asio::awaitable<Status> ClientConnection::Connect(Duration timeout, TimePoint deadline) {
+Status ClientConnection::Took(std::string_view what, Duration longer_than) const {
+  return Error(Code::kUnavailable, "{}: {} took longer than {:.0f} ms", origin_.ToString(), what,
+               Milliseconds(longer_than));
+}
+
+asio::awaitable<Status> ClientConnection::Connect(const ClientOptions& options,
+                                                  TlsClientContext& tls, TimePoint deadline) {
+  const Duration timeout = options.connect_timeout;
   auto endpoints =
       co_await Resolve(socket_.get_executor(), origin_, std::min(deadline, Now() + timeout));
   if (!endpoints.ok()) co_return endpoints.status();
@@ -63,15 +72,19 @@ asio::awaitable<Status> ClientConnection::Connect(Duration timeout, TimePoint de
     watchdog_ = std::make_shared<Watchdog>(socket_.get_executor());
     watchdog_->SetDeadline(std::min(deadline, Now() + timeout));
     status = co_await ConnectTo(endpoint);
+    const bool reached = status.ok();
+    if (reached && origin_.tls) {
+      watchdog_->SetDeadline(std::min(deadline, Now() + options.handshake_timeout));
+      status = co_await Secure(tls);
+    }
     if (status.ok()) co_return status;
     const bool timed_out = watchdog_->reason() == Code::kDeadlineExceeded;
     const bool cancelled = status.code() == Code::kCancelled;
     Close();
-    if (cancelled) co_return status;
+    if (cancelled || status.code() == Code::kInvalidArgument) co_return status;
     if (timed_out && Now() >= deadline) co_return status;
     if (timed_out)
-      status = Error(Code::kUnavailable, "{}: connecting took longer than {:.0f} ms",
-                     origin_.ToString(), Milliseconds(timeout));
+      status = reached ? Took("the TLS handshake", options.handshake_timeout) : Took("connecting", timeout);
   }
   co_return status;
 }
@@ -89,21 +102,61 @@ asio::awaitable<Status> ClientConnection::ConnectTo(const tcp::endpoint& endpoin
   co_return Status::Ok();
 }
 
+asio::awaitable<Status> ClientConnection::Secure(TlsClientContext& tls) {
+  auto session = tls.Connect(origin_, socket_.native_handle());
+  if (!session.ok()) co_return session.status();
+  tls_ = std::move(*session);
+  while (true) {
+    if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+    const TlsSession::Step step = tls_->Handshake();
+    if (watchdog_->reason() != Code::kOk) co_return Failure("");
+    if (step == TlsSession::Step::kDone) co_return Status::Ok();
+    if (step == TlsSession::Step::kFailed) co_return Failure(tls_->problem());
+    const auto wait = step == TlsSession::Step::kWantWrite ? tcp::socket::wait_write : tcp::socket::wait_read;
+    const auto [ec] = co_await socket_.async_wait(wait, kAwait);
+    if (ec == asio::error::operation_aborted) co_return Cancelled();
+    if (ec) co_return Failure(ec.message());
+  }
+}
+
 asio::awaitable<Status> ClientConnection::Write(SendList list) {
   while (true) {
     if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
     int error = 0;
-    const SendResult result = SendNow(socket_.native_handle(), list, &error);
+    const SendResult result =
+        tls_ ? tls_->Send(list, &error) : SendNow(socket_.native_handle(), list, &error);
     if (result == SendResult::kDone) co_return Status::Ok();
-    if (result == SendResult::kFailed) co_return Failure(ErrnoText(error));
+    if (result == SendResult::kFailed)
+      co_return Failure(error != 0 ? ErrnoText(error) : std::string(tls_->problem()));
     const auto [ec] = co_await socket_.async_wait(tcp::socket::wait_write, kAwait);
     if (ec == asio::error::operation_aborted) co_return Cancelled();
     if (ec) co_return Failure(ec.message());
   }
 }
 
+asio::awaitable<Result<size_t>> ClientConnection::ReadTls() {
+  const std::span<char> room = buffer_.Prepare(std::max(read_room_, buffer_.size() * 2));
+  while (true) {
+    size_t bytes = 0;
+    const TlsSession::Step step = tls_->Read(room, &bytes);
+    if (watchdog_->reason() != Code::kOk) co_return Failure("");
+    if (step == TlsSession::Step::kFailed) co_return Failure(tls_->problem());
+    if (step == TlsSession::Step::kClosed) co_return size_t{0};
+    if (step == TlsSession::Step::kDone) {
+      buffer_.Commit(bytes);
+      if (bytes == room.size() && read_room_ < kMaxBufferBytes) read_room_ *= 2;
+      co_return bytes;
+    }
+    const auto [ec] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
+    if (ec == asio::error::operation_aborted) co_return Cancelled();
+    if (ec) co_return Failure(ec.message());
+    if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+  }
+}
+
 asio::awaitable<Result<size_t>> ClientConnection::Read() {
   if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+  if (tls_) co_return co_await ReadTls();
   const std::span<char> room = buffer_.Prepare(std::max(read_room_, buffer_.size() * 2));
   const auto [ec, bytes] =
       co_await socket_.async_read_some(asio::buffer(room.data(), room.size()), kAwait);

@@ -1,6 +1,6 @@
 // One connection to an origin: connect, send, receive, each under the watchdog's deadline. Used by
-// one coroutine at a time; only Interrupt (through the watchdog) comes from elsewhere. TLS will be
-// a second kind of stream behind the same four calls.
+// one coroutine at a time; only Interrupt (through the watchdog) comes from elsewhere. With TLS the
+// same calls go through a TlsSession.
 //
 // When the coroutine itself is cancelled (a cancellation slot bound to its co_spawn) every wait
 // ends with kCancelled. The state is asked before each wait too: a cancel that comes while a
@@ -15,6 +15,7 @@
 #include "http/client.h"
 #include "http/read_buffer.h"
 #include "http/socket_io.h"
+#include "http/tls_context.h"
 #include "http/watchdog.h"
 
 namespace baton::http {
@@ -28,8 +29,10 @@ class ClientConnection {
   Watchdog& watchdog() { return *watchdog_; }
   ReadBuffer& buffer() { return buffer_; }
 
-  // Tries each address in turn, each for at most `timeout`, until `deadline`.
-  asio::awaitable<Status> Connect(Duration timeout, TimePoint deadline);
+  // Tries each address in turn, each for at most the options' time, until `deadline`. An https
+  // origin's connection is secured by `tls`.
+  asio::awaitable<Status> Connect(const ClientOptions& options, TlsClientContext& tls,
+                                  TimePoint deadline);
   asio::awaitable<Status> Write(SendList list);
   // More bytes in buffer(), at least one; 0 when the peer has closed.
   asio::awaitable<Result<size_t>> Read();
@@ -41,6 +44,9 @@ class ClientConnection {
   static constexpr size_t kMaxBufferBytes = 64 << 10;
 
   asio::awaitable<Status> ConnectTo(const asio::ip::tcp::endpoint& endpoint);
+  asio::awaitable<Status> Secure(TlsClientContext& tls);
+  asio::awaitable<Result<size_t>> ReadTls();
+  Status Took(std::string_view what, Duration longer_than) const;
   Status Cancelled() const;
   // Why an operation ended: the interruption if there was one, else kUnavailable with `text`.
   Status Failure(std::string_view text) const;
@@ -48,6 +54,7 @@ class ClientConnection {
   const Origin origin_;
   asio::ip::tcp::socket socket_;
   std::shared_ptr<Watchdog> watchdog_;  // shared with its timer's callback
+  std::unique_ptr<TlsSession> tls_;  // nullptr: plain
   ReadBuffer buffer_;
   size_t read_room_ = ReadBuffer::kInitialBytes;
 };

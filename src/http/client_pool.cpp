@@ -3,7 +3,10 @@
 namespace baton::http {
 
 ClientPool::ClientPool(asio::any_io_executor executor, ClientOptions options)
-    : executor_(std::move(executor)), options_(options), sweep_(executor_) {}
+    : executor_(std::move(executor)),
+      options_(std::move(options)),
+      tls_(std::make_shared<TlsClientContext>(options_.tls)),
+      sweep_(executor_) {}
 
 std::shared_ptr<ClientConnection> ClientPool::Take(const Origin& origin, Duration* idle_for) {
   while (true) {

@@ -11,6 +11,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "http/client_connection.h"
+#include "http/tls_context.h"
 
 namespace baton::http {
 
@@ -20,6 +21,7 @@ class ClientPool : public std::enable_shared_from_this<ClientPool> {
 
   const asio::any_io_executor& executor() const { return executor_; }
   const ClientOptions& options() const { return options_; }
+  TlsClientContext& tls() { return *tls_; }
 
   // A connection that still looks alive, or nullptr. `idle_for` tells for how long it lay here.
   std::shared_ptr<ClientConnection> Take(const Origin& origin, Duration* idle_for);
@@ -42,6 +44,7 @@ class ClientPool : public std::enable_shared_from_this<ClientPool> {
 
   const asio::any_io_executor executor_;
   const ClientOptions options_;
+  const std::shared_ptr<TlsClientContext> tls_;
   std::mutex mutex_;
   std::map<Origin, std::vector<Idle>> idle_;
   asio::steady_timer sweep_;

@@ -315,7 +315,7 @@ TEST_F(ClientTest, RefusedAndUnresolvedAreUnavailable) {
   result = loop_.Run(client_.Fetch({false, "no-such-host.invalid", 80}, Get(), Now() + 5s));
   EXPECT_EQ(result.status().code(), Code::kUnavailable) << result.status().ToString();
   result = loop_.Run(client_.Fetch({true, "127.0.0.1", free_port}, Get(), Now() + 5s));
-  EXPECT_EQ(result.status().code(), Code::kUnsupported);
+  EXPECT_EQ(result.status().code(), Code::kUnavailable);
 }
 
 TEST_F(ClientTest, ConnectTimesOut) {

@@ -2,6 +2,7 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 
 #include "common/log.h"
 #include "http/head_parser.h"
@@ -45,12 +46,62 @@ Connection::~Connection() {
 void Connection::Start() {
   transport_.SetOwner(weak_from_this(), [this](Transport::Wait what) { OnDeadline(what); });
   if (core_->draining()) return Close();
-  Advance();
+  if (core_->tls()) BeginTls();
+  else Advance();
 }
 
+// A client that speaks TLS gets a plain 503 here, which its library calls an error: a handshake is
+// what a server with too many connections cannot afford.
 void Connection::Refuse() {
   transport_.SetOwner(weak_from_this(), [this](Transport::Wait what) { OnDeadline(what); });
   Reject(503, "too many connections");
+}
+
+template <typename Next>
+void Connection::Await(TcpSocket::wait_type what, Next next) {
+  reading_ = true;
+  transport_.socket().async_wait(
+      what, [self = shared_from_this(), next = std::move(next)](const boost::system::error_code& ec) {
+        self->reading_ = false;
+        if (self->state_ == State::kClosed) return;
+        // A closed descriptor's number may be another socket's by now.
+        if (ec || !self->transport_.open()) return self->OnReadEnd();
+        next(*self);
+      });
+}
+
+void Connection::BeginTls() {
+  state_ = State::kHandshake;
+  transport_.SetDeadline(Now() + core_->options().tls.handshake_timeout, Transport::Wait::kHandshake);
+  Await(TcpSocket::wait_read, [](Connection& self) {
+    char first = 0;
+    const ssize_t n = ::recv(self.transport_.socket().native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 1 && IsTokenByte(first))
+      return self.Reject(400, "plain HTTP was sent to a TLS port: use https://");
+    self.transport_.SetTls(self.core_->tls()->Accept(self.transport_.socket().native_handle()));
+    self.AdvanceTls();
+  });
+}
+
+void Connection::AdvanceTls() {
+  switch (transport_.tls()->Handshake()) {
+    case TlsSession::Step::kDone:
+      state_ = State::kHead;
+      return Advance();
+    case TlsSession::Step::kWantRead:
+      return Await(TcpSocket::wait_read, [](Connection& self) { self.AdvanceTls(); });
+    case TlsSession::Step::kWantWrite:
+      return Await(TcpSocket::wait_write, [](Connection& self) { self.AdvanceTls(); });
+    default: return RefuseTls();
+  }
+}
+
+// The alert that says why is on its way. Closing with unread bytes would reset the connection and
+// could take the alert away from the client.
+void Connection::RefuseTls() {
+  log::debug("http: TLS handshake with {} failed: {}", peer_, transport_.tls()->problem());
+  transport_.SetTls(nullptr);
+  Linger();
 }
 
 void Connection::Drain() {
@@ -68,29 +119,58 @@ void Connection::Abort() {
   }
 }
 
-void Connection::Read() {
-  if (reading_ || peer_closed_ || !transport_.open()) return;
-  std::span<char> room;
+std::span<char> Connection::ReadRoom() {
   if (state_ == State::kBody && framing_.length && buffer_.empty()) {
     std::string& body = request_.body;
     const size_t left = *framing_.length - body_received_;
     if (body_received_ == body.size())
       body.resize(body_received_ + std::min(left, std::max(kFirstBodyBytes, body_received_)));
-    room = std::span(body).subspan(body_received_);
     reading_body_ = true;
-  } else {
-    // Only a head has to be held whole.
-    const size_t most = state_ == State::kHead ? core_->options().max_header_bytes : 0;
-    room = buffer_.Prepare(std::max(most, ReadBuffer::kInitialBytes));
-    reading_body_ = false;
+    return std::span(body).subspan(body_received_);
   }
+  reading_body_ = false;
+  // Only a head has to be held whole.
+  const size_t most = state_ == State::kHead ? core_->options().max_header_bytes : 0;
+  return buffer_.Prepare(std::max(most, ReadBuffer::kInitialBytes));
+}
+
+void Connection::Read() {
+  if (reading_ || peer_closed_ || !transport_.open()) return;
+  const std::span<char> room = ReadRoom();
   if (room.empty()) return;
+  // What comes after our last word is thrown away, so it needs no deciphering.
+  if (transport_.tls() && state_ != State::kLinger) [[unlikely]] return ReadTls(room);
   reading_ = true;
   transport_.socket().async_read_some(
       asio::buffer(room.data(), room.size()),
       [self = shared_from_this()](const boost::system::error_code& ec, size_t bytes) {
         self->OnRead(ec, bytes);
       });
+}
+
+// Never deciphers at once, since what comes of it may call for the next read: a large body would
+// pile up calls.
+void Connection::ReadTls(std::span<char> room) {
+  if (!transport_.tls()->Pending())
+    return Await(TcpSocket::wait_read, [room](Connection& self) { self.TakeTls(room); });
+  reading_ = true;
+  asio::post(transport_.executor(), [self = shared_from_this(), room] {
+    self->reading_ = false;
+    if (self->state_ == State::kClosed) return;
+    if (!self->transport_.open()) return self->OnReadEnd();
+    self->TakeTls(room);
+  });
+}
+
+void Connection::TakeTls(std::span<char> room) {
+  if (state_ == State::kLinger) return Read();
+  size_t bytes = 0;
+  switch (transport_.tls()->Read(room, &bytes)) {
+    case TlsSession::Step::kDone: return OnRead({}, bytes);
+    case TlsSession::Step::kWantRead:
+      return Await(TcpSocket::wait_read, [room](Connection& self) { self.TakeTls(room); });
+    default: return OnReadEnd();
+  }
 }
 
 void Connection::OnRead(const boost::system::error_code& ec, size_t bytes) {
@@ -127,6 +207,7 @@ void Connection::OnDeadline(Transport::Wait what) {
   switch (what) {
     case Transport::Wait::kHead: return Reject(408, "the request header took too long");
     case Transport::Wait::kBody: return Reject(408, "the request body took too long");
+    case Transport::Wait::kIdle: transport_.ShutdownSend(); return Close();
     default: return Close();
   }
 }
@@ -273,7 +354,8 @@ void Connection::Dispatch() {
   transport_.ClearDeadline();
   reply_.Begin({.keep_alive = wants_keep_alive_ && !core_->draining(),
                 .head_only = request_.method == "HEAD",
-                .http10 = http10_});
+                .http10 = http10_,
+                .timed = core_->observer() != nullptr});
   decoder_.reset();
   Read();
   asio::co_spawn(transport_.executor(), Serve(),
@@ -287,7 +369,7 @@ asio::awaitable<void> Connection::Serve() {
   } catch (const std::exception& e) {
     log::error("http: handler of {} {} threw: {}", request_.method, request_.path, e.what());
   }
-  if (!reply_.started()) {
+  if (!reply_.started() && !reply_.disconnected()) {
     reply_.ForbidKeepAlive();
     (void)co_await reply_.Send(core_->MakeError(500, "the handler gave no answer"));
   }
@@ -295,6 +377,7 @@ asio::awaitable<void> Connection::Serve() {
 
 void Connection::Finish() {
   reply_.End();
+  if (core_->observer()) core_->observer()(request_, reply_.outcome());
   CloseRequest();
   if (state_ == State::kClosed) return;
   if (!reply_.complete()) reply_.AbortStream();
@@ -325,6 +408,8 @@ void Connection::Reject(int status, std::string_view message) {
                      {BodyFraming::kLength, response.body.size(), true});
   bytes += response.body;
   transport_.WriteBestEffort(bytes);
+  if (core_->observer())
+    core_->observer()(request_, {.status = status, .body_bytes = response.body.size(), .received = Now(), .complete = true});
   CloseRequest();
   Linger();
 }

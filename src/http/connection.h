@@ -39,9 +39,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Abort();
 
  private:
-  enum class State { kHead, kBody, kHandling, kLinger, kClosed };
+  enum class State { kHandshake, kHead, kBody, kHandling, kLinger, kClosed };
+
+  void BeginTls();
+  void AdvanceTls();
+  void RefuseTls();
+  template <typename Next>
+  void Await(TcpSocket::wait_type what, Next next);
 
   void Read();
+  std::span<char> ReadRoom();
+  void ReadTls(std::span<char> room);
+  void TakeTls(std::span<char> room);
   void OnRead(const boost::system::error_code& ec, size_t bytes);
   void OnReadEnd();
   void OnDeadline(Transport::Wait what);

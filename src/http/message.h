@@ -27,6 +27,11 @@ class Headers {
 
 bool EqualsIgnoreCase(std::string_view a, std::string_view b);
 
+// For keys and passwords: runs as long for a wrong one as for a right one of the same length.
+bool SameSecret(std::string_view a, std::string_view b);
+// Does an Authorization field carry this key ("Bearer KEY")?
+bool IsBearer(std::string_view authorization, std::string_view key);
+
 struct Request {
   std::string method;   // "GET", "POST" ...
   std::string target;   // as on the wire: path and query

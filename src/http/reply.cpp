@@ -24,6 +24,17 @@ void Reply::Begin(const Terms& terms) {
   state_ = State::kNothing;
   disconnected_ = false;
   callback_ = nullptr;
+  more_.clear();
+  note_.clear();
+  status_ = 0;
+  body_bytes_ = 0;
+  received_ = terms.timed ? Now() : TimePoint();
+  first_byte_ = {};
+}
+
+void Reply::CountBody(size_t bytes) {
+  if (terms_.timed && body_bytes_ == 0 && bytes > 0) first_byte_ = Now();
+  body_bytes_ += bytes;
 }
 
 asio::awaitable<Status> Reply::Flush(SendList list) {
@@ -37,11 +48,16 @@ asio::awaitable<Status> Reply::Send(Response response) {
   if (AsksToClose(response.headers)) terms_.keep_alive = false;
   HeadOptions options{BodyFraming::kLength, response.body.size(), !terms_.keep_alive};
   if (HasNoBody(response.status)) options.framing = BodyFraming::kNone;
+  options.more = more_;
+  status_ = response.status;
   head_.clear();
   AppendResponseHead(head_, response.status, response.headers, options);
   SendList list;
   list.Add(head_);
-  if (!terms_.head_only && options.framing == BodyFraming::kLength) list.Add(response.body);
+  if (!terms_.head_only && options.framing == BodyFraming::kLength) {
+    list.Add(response.body);
+    CountBody(response.body.size());
+  }
   state_ = State::kComplete;
   co_return co_await Flush(list);
 }
@@ -60,6 +76,8 @@ asio::awaitable<Status> Reply::BeginStream(int status, Headers headers) {
   }
   chunked_ = options.framing == BodyFraming::kChunked;
   options.close = !terms_.keep_alive;
+  options.more = more_;
+  status_ = status;
   head_.clear();
   AppendResponseHead(head_, status, headers, options);
   state_ = State::kStreaming;
@@ -81,6 +99,7 @@ asio::awaitable<Status> Reply::Write(std::string_view bytes) {
     list.Add({size.data(), static_cast<size_t>(end - size.data())});
   }
   list.Add(bytes);
+  CountBody(bytes.size());
   if (chunked_) list.Add("\r\n");
   co_return co_await Flush(list);
 }

@@ -21,6 +21,7 @@ class Reply final : public Responder {
     bool keep_alive = true;
     bool head_only = false;
     bool http10 = false;
+    bool timed = false;  // note times for an observer
   };
   void Begin(const Terms& terms);
 
@@ -33,6 +34,14 @@ class Reply final : public Responder {
   bool disconnected() const override { return disconnected_; }
   bool started() const override { return state_ != State::kNothing; }
 
+  void AddToHead(std::string_view name, std::string_view value) override {
+    AppendField(more_, name, value);
+  }
+  std::string& note() override { return note_; }
+
+  Outcome outcome() const {
+    return {status_, body_bytes_, received_, first_byte_, complete(), note_};
+  }
   bool complete() const { return state_ == State::kComplete; }
   bool keep_alive() const { return terms_.keep_alive && complete(); }
 
@@ -47,6 +56,7 @@ class Reply final : public Responder {
   enum class State { kNothing, kStreaming, kComplete, kAborted };
 
   asio::awaitable<Status> Flush(SendList list);
+  void CountBody(size_t bytes);
 
   Transport& transport_;
   const Duration write_timeout_;
@@ -57,6 +67,12 @@ class Reply final : public Responder {
   bool drop_body_ = false;
   std::string head_;  // keeps its storage from request to request
   std::function<void()> callback_;
+  std::string more_;  // fields for the next head
+  std::string note_;
+  int status_ = 0;
+  uint64_t body_bytes_ = 0;
+  TimePoint received_{};
+  TimePoint first_byte_{};
 };
 
 }  // namespace baton::http

@@ -95,7 +95,7 @@ void AppendResponseHead(std::string& out, int status, const Headers& headers,
     out.append("Transfer-Encoding: chunked\r\n");
   }
   if (options.close) out.append("Connection: close\r\n");
-  out.append("\r\n");
+  out.append(options.more).append("\r\n");
 }
 
 }  // namespace baton::http

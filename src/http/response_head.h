@@ -16,6 +16,7 @@ struct HeadOptions {
   BodyFraming framing = BodyFraming::kLength;
   uint64_t length = 0;
   bool close = false;
+  std::string_view more;  // further field lines, each with its CRLF
 };
 
 // Appends status line, fields and the blank line to `out`.

@@ -49,18 +49,21 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
       : executor(std::move(executor_in)),
         core(std::make_shared<ServerCore>(std::move(options))),
         acceptor(executor),
-        pause(executor) {}
+        pause(executor),
+        reload(executor) {}
 
   Status Listen();
   void Accept();
   void OnAccept(const boost::system::error_code& ec, TcpSocket socket);
   void CloseAcceptor();
+  void WatchCertificates();
 
   const asio::any_io_executor executor;
   const std::shared_ptr<ServerCore> core;
   std::mutex mutex;
   tcp::acceptor acceptor;
   asio::steady_timer pause;
+  asio::steady_timer reload;  // of certificates
   uint16_t port = 0;
 };
 
@@ -123,6 +126,19 @@ void Server::Impl::CloseAcceptor() {
   boost::system::error_code ignored;
   acceptor.close(ignored);
   pause.cancel();
+  reload.cancel();
+}
+
+void Server::Impl::WatchCertificates() {
+  const std::lock_guard lock(mutex);
+  if (!acceptor.is_open()) return;
+  reload.expires_after(core->options().tls.reload_interval);
+  reload.async_wait([weak = weak_from_this()](const boost::system::error_code& ec) {
+    const auto self = weak.lock();
+    if (ec || !self) return;
+    self->core->tls()->ReloadIfChanged();
+    self->WatchCertificates();
+  });
 }
 
 Server::Server(asio::any_io_executor executor, ServerOptions options)
@@ -140,17 +156,30 @@ void Server::SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)
   impl_->core->set_filter(std::move(filter));
 }
 
+void Server::SetObserver(std::function<void(const Request&, const Outcome&)> observer) {
+  impl_->core->set_observer(std::move(observer));
+}
+
 void Server::SetErrorBody(std::function<Response(int status, std::string_view message)> make) {
   impl_->core->set_error_body(std::move(make));
 }
 
 Status Server::Start() {
+  const ServerTlsOptions& tls = impl_->core->options().tls;
+  if (tls.enabled()) {
+    auto context = TlsServerContext::Load(tls);
+    if (!context.ok()) return context.status();
+    impl_->core->set_tls(std::move(*context));
+  }
   if (Status status = impl_->Listen(); !status.ok()) return status;
+  if (tls.enabled()) impl_->WatchCertificates();
   impl_->Accept();
   return Status::Ok();
 }
 
 uint16_t Server::port() const { return impl_->port; }
+
+size_t Server::Connections() const { return impl_->core->connection_count(); }
 
 void Server::Drain() {
   impl_->core->StartDraining();

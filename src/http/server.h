@@ -3,7 +3,8 @@
 //
 // Limits (each with its answer): header bytes 431, body bytes 413, header/body read time 408, idle
 // keep-alive closed, connections 503. Malformed or smuggling-prone requests get 400 and a close
-// (both Content-Length and Transfer-Encoding, repeated lengths, obs-fold, bare LF).
+// (both Content-Length and Transfer-Encoding, repeated lengths, obs-fold, bare LF). With TLS, plain
+// HTTP gets 400 too.
 #pragma once
 
 #include <chrono>
@@ -16,8 +17,10 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 
+#include "common/clock.h"
 #include "common/status.h"
 #include "http/message.h"
+#include "http/tls.h"
 
 namespace baton::http {
 
@@ -49,6 +52,21 @@ class Responder {
   virtual void OnDisconnect(std::function<void()> callback) = 0;
   virtual bool disconnected() const = 0;
   virtual bool started() const = 0;  // a head has been sent
+
+  // A field for whatever head will be sent, beside those of the answer; before it is sent.
+  virtual void AddToHead(std::string_view name, std::string_view value) = 0;
+  // What the observer is to know about this request; begins empty.
+  virtual std::string& note() = 0;
+};
+
+// What became of one request.
+struct Outcome {
+  int status = 0;           // 0: nothing was answered
+  uint64_t body_bytes = 0;  // sent, without framing
+  TimePoint received{};     // when the whole request was here
+  TimePoint first_byte{};   // of the answer's body; TimePoint{} when there was none
+  bool complete = false;    // the answer was sent whole
+  std::string_view note;    // Responder::note
 };
 
 using Handler = std::function<asio::awaitable<void>(Request& request, Responder& responder)>;
@@ -63,6 +81,7 @@ struct ServerOptions {
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};    // keep-alive connection between requests
   std::chrono::milliseconds write_timeout{30'000};
+  ServerTlsOptions tls;  // no certificate: plain HTTP
 };
 
 class Server {
@@ -81,9 +100,15 @@ class Server {
   // Body of the answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503).
   void SetErrorBody(std::function<Response(int status, std::string_view message)> make);
 
-  // Binds and listens. kUnavailable names the address and errno (port in use).
+  // Told of every request at its end, on its connection's strand; also of those that were refused
+  // unread, whose method and path may be empty.
+  void SetObserver(std::function<void(const Request&, const Outcome&)> observer);
+
+  // Binds and listens. kUnavailable names the address and errno (port in use), kInvalidArgument the
+  // certificate or key that cannot be used.
   Status Start();
   uint16_t port() const;
+  size_t Connections() const;  // open ones, idle or not
   // Stops accepting, closes idle connections; running handlers go on. `OpenRequests()` tells.
   void Drain();
   size_t OpenRequests() const;

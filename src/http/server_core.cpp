@@ -48,6 +48,11 @@ void ServerCore::Unregister(const Connection* connection) {
   connections_.erase(connection);
 }
 
+size_t ServerCore::connection_count() const {
+  const std::lock_guard lock(mutex_);
+  return connections_.size();
+}
+
 std::vector<std::shared_ptr<Connection>> ServerCore::Connections() const {
   std::vector<std::shared_ptr<Connection>> all;
   const std::lock_guard lock(mutex_);

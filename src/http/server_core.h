@@ -12,6 +12,7 @@
 
 #include "http/route_table.h"
 #include "http/server.h"
+#include "http/tls_context.h"
 
 namespace baton::http {
 
@@ -27,6 +28,10 @@ class ServerCore {
   void set_filter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter) {
     filter_ = std::move(filter);
   }
+  void set_observer(std::function<void(const Request&, const Outcome&)> observer) {
+    observer_ = std::move(observer);
+  }
+  const auto& observer() const { return observer_; }
   void set_error_body(std::function<Response(int, std::string_view)> make) {
     error_body_ = std::move(make);
   }
@@ -47,6 +52,11 @@ class ServerCore {
   bool Register(const std::shared_ptr<Connection>& connection);
   void Unregister(const Connection* connection);
   std::vector<std::shared_ptr<Connection>> Connections() const;
+  size_t connection_count() const;
+
+  // The listener's TLS; nullptr for plain HTTP. Set before the server starts.
+  TlsServerContext* tls() const { return tls_.get(); }
+  void set_tls(std::unique_ptr<TlsServerContext> tls) { tls_ = std::move(tls); }
 
  private:
   const ServerOptions options_;
@@ -54,6 +64,8 @@ class ServerCore {
   Handler fallback_;
   std::function<asio::awaitable<bool>(Request&, Responder&)> filter_;
   std::function<Response(int, std::string_view)> error_body_;
+  std::function<void(const Request&, const Outcome&)> observer_;
+  std::unique_ptr<TlsServerContext> tls_;
   std::atomic<bool> draining_{false};
   std::atomic<size_t> open_requests_{0};
   mutable std::mutex mutex_;

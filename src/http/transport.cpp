@@ -50,12 +50,16 @@ void Transport::Arm() {
 asio::awaitable<Status> Transport::Write(SendList list, Duration timeout) {
   if (!open_) co_return Status(Code::kCancelled, "the client is gone");
   int error = 0;
-  const SendResult result = SendNow(socket_.native_handle(), list, &error);
+  const SendResult result = SendSome(list, &error);
   if (result == SendResult::kDone) [[likely]]
     co_return Status::Ok();
   if (result == SendResult::kBlocked) co_return co_await WriteSlowly(list, timeout);
   Close();
-  co_return Error(Code::kCancelled, "the client is gone: {}", ErrnoText(error));
+  co_return Error(Code::kCancelled, "the client is gone: {}", Problem(error));
+}
+
+std::string Transport::Problem(int error) const {
+  return error == 0 && tls_ ? tls_->problem() : ErrnoText(error);
 }
 
 void Transport::WatchWrite() {
@@ -78,11 +82,11 @@ asio::awaitable<Status> Transport::WriteSlowly(SendList list, Duration timeout) 
       co_return Status(Code::kCancelled, "the client is gone");
     }
     int error = 0;
-    const SendResult result = SendNow(socket_.native_handle(), list, &error);
+    const SendResult result = SendSome(list, &error);
     if (result == SendResult::kDone) co_return Status::Ok();
     if (result == SendResult::kFailed) {
       Close();
-      co_return Error(Code::kCancelled, "the client is gone: {}", ErrnoText(error));
+      co_return Error(Code::kCancelled, "the client is gone: {}", Problem(error));
     }
   }
 }
@@ -92,10 +96,11 @@ void Transport::WriteBestEffort(std::string_view bytes) {
   SendList list;
   list.Add(bytes);
   int error = 0;
-  (void)SendNow(socket_.native_handle(), list, &error);  // the peer may be gone: nobody to tell
+  (void)SendSome(list, &error);  // the peer may be gone: nobody to tell
 }
 
 void Transport::ShutdownSend() {
+  if (tls_) tls_->SendClose();
   boost::system::error_code ignored;
   socket_.shutdown(TcpSocket::shutdown_send, ignored);
 }

@@ -1,5 +1,5 @@
-// One accepted socket: its strand, its one outstanding deadline, and writes that do not suspend
-// unless the kernel's buffer is full. All calls on the strand.
+// One accepted socket: its strand, its one outstanding deadline, its TLS session when it has one, and
+// writes that do not suspend unless the kernel's buffer is full. All calls on the strand.
 //
 // The deadline costs a timer operation only when it moves closer than what is armed: moving it
 // later is one store, and the timer looks again when it fires.
@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "http/socket_io.h"
+#include "http/tls_session.h"
 
 namespace baton::http {
 
@@ -24,12 +25,16 @@ using TcpSocket = asio::ip::tcp::socket;
 
 class Transport {
  public:
-  enum class Wait { kNone, kIdle, kHead, kBody, kWrite, kLinger };
+  enum class Wait { kNone, kHandshake, kIdle, kHead, kBody, kWrite, kLinger };
 
   explicit Transport(TcpSocket socket);
 
   // `owner` keeps the transport alive; `expired` runs on the strand with what was waited for.
   void SetOwner(std::weak_ptr<void> owner, std::function<void(Wait)> expired);
+
+  // From here on bytes go through `session`; nullptr: as they are.
+  void SetTls(std::unique_ptr<TlsSession> session) { tls_ = std::move(session); }
+  TlsSession* tls() { return tls_.get(); }
 
   TcpSocket& socket() { return socket_; }
   asio::any_io_executor executor() { return socket_.get_executor(); }
@@ -44,17 +49,24 @@ class Transport {
   asio::awaitable<Status> Write(SendList list, Duration timeout);
   // Sends what fits now, for last words on a connection that is about to close.
   void WriteBestEffort(std::string_view bytes);
+  // Ends our direction, with TLS's word of closing.
   void ShutdownSend();
   void Close();
   // Closes so that the peer sees a reset.
   void Reset();
 
  private:
+  SendResult SendSome(SendList& list, int* error) {
+    if (tls_) [[unlikely]] return tls_->Send(list, error);
+    return SendNow(socket_.native_handle(), list, error);
+  }
+  std::string Problem(int error) const;
   asio::awaitable<Status> WriteSlowly(SendList list, Duration timeout);
   void Arm();
   void WatchWrite();
 
   TcpSocket socket_;
+  std::unique_ptr<TlsSession> tls_;
   asio::steady_timer timer_;
   std::weak_ptr<void> owner_;
   std::function<void(Wait)> expired_;

@@ -38,6 +38,9 @@ bool IsListed(std::string_view connection, std::string_view name) {
 
 // Headers that describe one connection or a framing that we redo (RFC 9110 7.6.1).
 bool IsPassedOn(std::string_view name) {
+  // Which pages may call is for the router to say.
+  constexpr std::string_view kCors = "access-control-";
+  if (name.size() > kCors.size() && http::EqualsIgnoreCase(name.substr(0, kCors.size()), kCors)) return false;
   static constexpr std::string_view kDropped[] = {
       "connection",        "keep-alive", "proxy-authenticate", "proxy-authorization",
       "te",                "trailer",    "transfer-encoding",  "upgrade",
@@ -109,8 +112,8 @@ asio::awaitable<void> Attempt::Drive(Self self, Call* call, http::ClientRequest 
   call->stream = std::move(*started);
   call->progress = Now();
   const int status = call->stream->status();
+  self->services_->metrics.CountUpstreamResponse(SideName(call->side), status);
   if (status / 100 != 2) {
-    self->services_->metrics.CountUpstreamResponse(SideName(call->side), status);
     const http::Headers headers = call->stream->headers();
     auto body = co_await call->stream->ReadAll(std::min(deadline, Now() + kErrorBodyTime), kMaxErrorBytes);
     self->Fail(*call, FailureOf(status, headers, body.ok() ? std::move(*body) : std::string()));
@@ -339,7 +342,7 @@ asio::awaitable<AttemptResult> Attempt::AnswerWhole(const RequestPlan& plan,
   result.status = response.status;
   decode_.lease.Settle(Breaker::Outcome::kSuccess);
   LeavePrefill();
-  services_->metrics.ObserveTtft(plan.api, Seconds(Now() - plan.started));
+  plan.series->first_byte[static_cast<size_t>(plan.api)]->Observe(Seconds(Now() - plan.started));
   const Status sent = co_await responder.Send(std::move(response));
   if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
   co_return result;
@@ -382,7 +385,7 @@ asio::awaitable<bool> Attempt::BeginAnswer(const RequestPlan& plan, std::string_
   decode_spoke_ = true;
   decode_.lease.Report(Breaker::Outcome::kSuccess);
   if (responder.started()) co_return true;
-  services_->metrics.ObserveTtft(plan.api, Seconds(Now() - plan.started));
+  plan.series->first_byte[static_cast<size_t>(plan.api)]->Observe(Seconds(Now() - plan.started));
   const Status begun = co_await responder.BeginStream(decode_.stream->status(), AnswerHeaders(plan));
   if (!begun.ok()) exchange_->OnClientGone();
   co_return begun.ok();
@@ -444,6 +447,7 @@ asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan, St
     decode_.failure = CannotResume();
     co_return co_await GiveUp();
   }
+  metrics::Histogram* const between = plan.series->between_events[static_cast<size_t>(plan.api)];
   SseFramer framer;
   TimePoint deadline = plan.head_deadline;
   while (!framer.done()) {
@@ -455,8 +459,9 @@ asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan, St
       }
       break;
     }
-    decode_.progress = Now();
+    const TimePoint before = std::exchange(decode_.progress, Now());
     if (piece->empty()) break;
+    if (decode_spoke_) between->Observe(Seconds(decode_.progress - before));
     const std::string_view events = framer.Feed(*piece);
     if (events.empty()) continue;
     if (!decode_spoke_ && !co_await BeginAnswer(plan, events, record, responder)) {

@@ -36,6 +36,7 @@ struct RequestPlan {
   http::Headers forward;  // to the workers
   Routing routing;        // for the choice of workers
   std::string request_id;
+  const RequestSeries* series = nullptr;  // of its model
   TimePoint started{};
   TimePoint head_deadline{};   // first byte of a stream (of an attempt at it), or the whole answer
   bool track = false;          // ask decode for the comments that make a stream resumable

@@ -152,6 +152,7 @@ std::string_view PathOf(Api api) {
     case Api::kGenerate: return "/generate";
     case Api::kChat: return "/v1/chat/completions";
     case Api::kCompletions: return "/v1/completions";
+    case Api::kRerank: return "/v1/rerank";
   }
   return "";
 }

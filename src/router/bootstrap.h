@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,8 +19,9 @@
 
 namespace baton::router {
 
-enum class Api : uint8_t { kGenerate, kChat, kCompletions };
-inline constexpr size_t kApiCount = 3;
+enum class Api : uint8_t { kGenerate, kChat, kCompletions, kRerank };
+inline constexpr size_t kApiCount = 4;
+inline constexpr std::array kAllApis = {Api::kGenerate, Api::kChat, Api::kCompletions, Api::kRerank};
 std::string_view PathOf(Api api);
 
 // Bound on samples per request (prompts times n).

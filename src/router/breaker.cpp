@@ -39,11 +39,13 @@ void Breaker::Settle(Outcome outcome, uint64_t epoch, TimePoint now) {
   if (outcome == Outcome::kNone) return;
   if (outcome == Outcome::kSuccess) {
     failures_.clear();
+    ++successes_;
     if (state_ == State::kHalfOpen && ++half_open_successes_ >= rules_.success_threshold) {
       Become(State::kClosed);
     }
     return;
   }
+  successes_ = 0;
   if (state_ == State::kClosed) {
     failures_.push_back(now);
     while (now - failures_.front() > rules_.window) failures_.pop_front();

@@ -49,6 +49,7 @@ class Breaker {
   State state() const { return state_; }
   uint64_t epoch() const { return epoch_; }
   int consecutive_failures() const { return static_cast<int>(failures_.size()); }
+  int64_t consecutive_successes() const { return successes_; }
 
  private:
   void Become(State state);
@@ -58,6 +59,7 @@ class Breaker {
   uint64_t epoch_ = 0;
   std::deque<TimePoint> failures_;  // since the last success; at most failure_threshold
   TimePoint opened_{};
+  int64_t successes_ = 0;  // since the last failure
   int half_open_running_ = 0;
   int half_open_successes_ = 0;
 };

@@ -30,8 +30,11 @@ struct Answer {
 };
 
 asio::awaitable<Result<http::Response>> Ask(std::shared_ptr<Services> services, WorkerView view,
-                                            std::string method, std::string target, Duration time) {
+                                            std::string method, std::string target, Duration time,
+                                            std::string body = "") {
   http::ClientRequest request;
+  if (!body.empty()) request.headers.Set("Content-Type", "application/json");
+  request.body = std::move(body);
   request.method = std::move(method);
   request.target = std::move(target);
   if (!view.config.api_key.empty()) {
@@ -111,6 +114,19 @@ asio::awaitable<http::Response> AskFirst(std::shared_ptr<Services> services, std
                          : response.status().message();
   }
   co_return NoWorkerAnswered(target, last);
+}
+
+// To the first healthy worker: all of them have the model's tokenizer.
+asio::awaitable<http::Response> Tokenizing(std::shared_ptr<Services> services, http::Request& request) {
+  std::string last;
+  for (const WorkerView& view : HealthyWorkers(*services)) {
+    auto response = co_await Ask(services, view, "POST", request.path, kAskTime, request.body);
+    // What is wrong with the request is wrong with it everywhere.
+    if (response.ok() && response->status < 500) co_return JsonResponse(response->status, std::move(response->body));
+    last = response.ok() ? fmt::format("{} answered {}", view.worker->url(), response->status)
+                         : response.status().message();
+  }
+  co_return NoWorkerAnswered(request.path, last);
 }
 
 RouteHandler FirstOf(std::string target, std::string other_name) {
@@ -215,6 +231,9 @@ void InstallFanOut(std::shared_ptr<Services> services, http::Server& server) {
   }
   for (const char* path : {"/get_server_info", "/server_info"}) {
     AddRoute(services, server, "GET", path, FirstOf("/server_info", "/get_server_info"));
+  }
+  for (const char* path : {"/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"}) {
+    AddRoute(services, server, "POST", path, Tokenizing);
   }
   AddRoute(services, server, "GET", "/health_generate", HealthGenerate);
   AddRoute(services, server, "GET", "/flush_cache", FlushCache);

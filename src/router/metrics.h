@@ -1,14 +1,23 @@
 // The router's Prometheus metrics: sglang-router's names (specs/sglang-pd-protocol.md 3.10, prefix
-// smg_) and ours (prefix baton_router_) for what an HTTP PD router there does not tell: TTFT,
-// cancels, aborted twins, who was guilty. Hot-path updates touch only atomics. Thread-safe.
+// smg_) and ours (prefix baton_router_) for what an HTTP PD router there does not tell: TTFT, time
+// between events, cancels, aborted twins, who was guilty. Hot-path updates touch only atomics.
+//
+// The label `model` is a name that some worker serves, else "unknown": clients cannot make series.
+// Thread-safe.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/metrics.h"
 #include "router/bootstrap.h"
 
@@ -20,6 +29,7 @@ struct WorkerMetrics {
   metrics::Gauge* health = nullptr;
   metrics::Gauge* breaker_state = nullptr;
   metrics::Gauge* breaker_failures = nullptr;
+  metrics::Gauge* breaker_successes = nullptr;
   metrics::Counter* checks_good = nullptr;
   metrics::Counter* checks_bad = nullptr;
   metrics::Counter* outcomes_good = nullptr;
@@ -28,24 +38,50 @@ struct WorkerMetrics {
   metrics::Gauge* reported_waiting = nullptr;
 };
 
+// Series of the requests for one model.
+struct RequestSeries {
+  std::string model;
+  std::array<std::array<metrics::Counter*, 2>, kApiCount> requests{};  // by API and streaming
+  std::array<metrics::Histogram*, kApiCount> durations{};
+  std::array<metrics::Histogram*, kApiCount> first_byte{};
+  std::array<metrics::Histogram*, kApiCount> between_events{};
+};
+
+// When the requests under way began. Thread-safe.
+class InflightAges {
+ public:
+  size_t Begin(TimePoint now);  // the place to End
+  void End(size_t place);
+  // Requests older than `over_s` and at most `upto_s`.
+  size_t Count(double over_s, double upto_s, TimePoint now) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<TimePoint> began_;  // TimePoint{}: free
+  std::vector<size_t> free_;
+};
+
 class RouterMetrics {
  public:
   explicit RouterMetrics(bool pd, std::vector<double> duration_buckets = {});
 
   WorkerMetrics ForWorker(const std::string& url);
-  metrics::Gauge* PoolSize(std::string_view role);
-  metrics::Counter* Selections(std::string_view role, std::string_view policy);
+  metrics::Gauge* PoolSize(std::string_view role, const std::string& model);
+  metrics::Counter* Selections(std::string_view role, const std::string& model, std::string_view policy);
   void CountBreakerTransition(const std::string& url, std::string_view from, std::string_view to);
 
-  void CountRequest(Api api, bool stream) { requests_[Index(api)][stream]->Add(); }
+  // A worker serves this model.
+  void KnowModel(const std::string& model);
+  // Lives as long as this object.
+  const RequestSeries& SeriesOf(std::string_view model) const;
   // One finished client request of any route. `error_code` is "" for successes.
   void CountResponse(int status, std::string_view error_code);
-  void ObserveDuration(Api api, double seconds) { durations_[Index(api)]->Observe(seconds); }
-  void ObserveTtft(Api api, double seconds) { ttft_[Index(api)]->Observe(seconds); }
+  void CountRequestError(Api api, const std::string& model, std::string_view error_code);
   void CountUpstreamResponse(std::string_view role, int status);
   void CountWorkerError(std::string_view role, std::string_view kind);
-  void CountRetry(Api api, std::string_view role, double backoff_seconds);
-  void CountRetriesExhausted(Api api);
+  // `attempt`: the one that failed, from 1.
+  void CountRetry(Api api, std::string_view role, int attempt, double backoff_seconds);
+  void CountRetriesExhausted(Api api, std::string_view role);
   void CountTwinAbort(std::string_view guilty);
   void CountHttpSeries(std::string_view method, std::string_view path, double seconds);
 
@@ -71,6 +107,10 @@ class RouterMetrics {
   metrics::Counter* migrations_exhausted = nullptr;
   metrics::Counter* poisoned = nullptr;       // requests that were on too many workers that died
 
+  InflightAges inflight;
+  // For the gauge of connections; set once, before anyone scrapes.
+  void SetConnections(std::function<double()> count);
+
   metrics::Registry& registry() { return registry_; }
   std::string Render() const { return registry_.Render(); }
 
@@ -80,15 +120,18 @@ class RouterMetrics {
   metrics::Registry registry_;
   const char* backend_;
   const std::vector<double> bounds_;
-  std::array<std::array<metrics::Counter*, 2>, kApiCount> requests_{};
-  std::array<metrics::Histogram*, kApiCount> durations_{};
-  std::array<metrics::Histogram*, kApiCount> ttft_{};
+  void AddAges();
+  std::unique_ptr<RequestSeries> MakeSeries(const std::string& model);
+
+  mutable std::shared_mutex models_mutex_;
+  std::map<std::string, std::unique_ptr<RequestSeries>, std::less<>> models_;
+  const RequestSeries* unknown_ = nullptr;
   std::array<metrics::Counter*, kApiCount> http_requests_{};
   std::array<metrics::Histogram*, kApiCount> http_durations_{};
-  metrics::Histogram* backoff_ = nullptr;
   metrics::Counter* allowed_ = nullptr;
   metrics::Counter* rejected_ = nullptr;
   metrics::Counter* ok_responses_ = nullptr;  // status 200 without an error code
+  std::array<metrics::Counter*, 3> ok_upstream_{};  // status 200, by SideIndex
 };
 
 }  // namespace baton::router

@@ -1,6 +1,7 @@
 #include "router/options.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <set>
 
@@ -41,6 +42,21 @@ Status CheckUrls(const RouterOptions& o) {
 
 }  // namespace
 
+Result<ControlKey> ParseControlKey(std::string_view text) {
+  std::array<std::string, 3> fields;
+  std::string_view rest = text;
+  for (std::string& field : fields) {
+    const size_t colon = rest.find(':');
+    if (colon == std::string_view::npos) rest = {};
+    else field = rest.substr(0, colon), rest.remove_prefix(colon + 1);
+  }
+  // The text itself holds a secret, so the message does not quote it.
+  if (fields[0].empty() || rest.empty() || (fields[2] != "admin" && fields[2] != "user"))
+    return Error(Code::kInvalidArgument, "--control-plane-api-keys: expected id:name:role:key with role admin or user{}",
+                 fields[0].empty() ? "" : fmt::format(" (in that of \"{}\")", fields[0]));
+  return ControlKey{fields[0], fields[1], fields[2] == "admin", std::string(rest)};
+}
+
 Status Validate(const RouterOptions& o) {
   if (!o.pd_disaggregation && (!o.prefill.empty() || !o.decode.empty())) {
     return Error(Code::kInvalidArgument, "--prefill and --decode need --pd-disaggregation");
@@ -51,6 +67,21 @@ Status Validate(const RouterOptions& o) {
   }
   if (Status s = CheckUrls(o); !s.ok()) return s;
   if (Status s = Validate(o.discovery, o.pd_disaggregation); !s.ok()) return s;
+  if (o.tls.cert_file.empty() != o.tls.key_file.empty()) {
+    return Error(Code::kInvalidArgument, "--tls-cert-path and --tls-key-path go together");
+  }
+  if (o.worker_tls.cert_file.empty() != o.worker_tls.key_file.empty()) {
+    return Error(Code::kInvalidArgument, "--client-cert-path and --client-key-path go together");
+  }
+  if (o.tls.enabled()) {
+    if (Status s = http::CheckTls(o.tls); !s.ok()) return s.Prefixed("--tls-cert-path");
+  } else if (!o.tls.client_ca_files.empty()) {
+    return Error(Code::kInvalidArgument, "--tls-client-ca-paths needs --tls-cert-path and --tls-key-path");
+  }
+  // Not without files: reading the system's authorities takes a tenth of a second.
+  if (!o.worker_tls.ca_files.empty() || !o.worker_tls.cert_file.empty()) {
+    if (Status s = http::CheckTls(o.worker_tls); !s.ok()) return s.Prefixed("--client-cert-path, --ca-cert-paths");
+  }
 
   struct Positive {
     std::string_view flag;

@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/status.h"
+#include "http/tls.h"
 #include "router/admission_queue.h"
 #include "router/breaker.h"
 #include "router/discovery/options.h"
@@ -44,9 +45,21 @@ struct HealthRules {
   int success_threshold = 1;
 };
 
+// A key for the admin routes, with who it belongs to.
+struct ControlKey {
+  std::string id, name;
+  bool admin = false;  // else a user, who may not
+  std::string key;
+};
+// "id:name:role:key", role admin or user; the key may hold colons.
+Result<ControlKey> ParseControlKey(std::string_view text);
+
 struct RouterOptions {
   std::string host = "0.0.0.0";
   uint16_t port = 30'000;  // 0 picks a free one
+  http::ServerTlsOptions tls;      // of the main listener
+  http::TlsOptions worker_tls;     // towards https:// workers, probes included
+  std::vector<std::string> cors_origins;  // pages that may call; empty: all
 
   bool pd_disaggregation = false;
   std::vector<PrefillUrl> prefill;
@@ -83,6 +96,8 @@ struct RouterOptions {
   std::chrono::milliseconds shutdown_grace{180'000};
 
   std::string api_key;  // clients must send it; probes carry it
+  // With any, the admin routes want the key of an admin instead of api_key.
+  std::vector<ControlKey> control_keys;
   std::vector<std::string> request_id_headers = {"x-request-id", "x-correlation-id", "x-trace-id",
                                                  "request-id"};
 
@@ -90,6 +105,8 @@ struct RouterOptions {
 
   int prometheus_port = 29'000;  // -1: no listener of its own; 0 picks a free port
   std::string prometheus_host = "0.0.0.0";
+
+  std::string access_log;  // a line per request to this file; "-": stdout; empty: none
 
   // Page served at "/"; must outlive the router. Empty: 404.
   std::string_view index_html;

@@ -48,13 +48,24 @@ asio::awaitable<void> FetchMetadata(std::shared_ptr<Services> services, WorkerPt
   services->registry->SetMetadata(worker, ReadMetadata(info->body));
 }
 
+// One line when a probe begins to fail, or fails for another reason: among them certificates.
+void TellProblem(const Worker& worker, const Result<http::Response>& answer, std::string* last) {
+  std::string problem;
+  if (!answer.ok()) problem = answer.status().message();
+  else if (answer->status / 100 != 2) problem = fmt::format("{}: status {}", worker.url(), answer->status);
+  if (problem == *last) return;
+  if (!problem.empty()) log::warn("Health check of {} worker fails: {}", RoleName(worker.role()), problem);
+  *last = std::move(problem);
+}
+
 asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker,
-                            Registry::ProbePlan plan) {
+                            Registry::ProbePlan plan, std::string* last_problem) {
   const TimePoint started = Now();
   auto answer = co_await Get(services, worker, services->options.health.endpoint, plan.api_key,
                              started + plan.patience);
   const TimePoint ended = Now();
   const bool good = answer.ok() && answer->status / 100 == 2;
+  TellProblem(*worker, answer, last_problem);
   // Before the worker takes requests, since they may need its bootstrap port.
   if (good && !plan.healthy) co_await FetchMetadata(services, worker, plan.api_key);
   services->registry->OnProbe(worker, good, ended - started, Now());
@@ -63,6 +74,7 @@ asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker
 
 asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr worker,
                                 std::shared_ptr<Bell> bell) {
+  std::string last_problem;
   while (!services->stopped) {
     const Registry::ProbePlan plan = services->registry->NextProbe(worker);
     if (plan.removed) co_return;
@@ -71,7 +83,7 @@ asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr wo
       co_return;
     }
     if (Now() >= plan.at) {
-      co_await Probe(services, worker, plan);
+      co_await Probe(services, worker, plan, &last_problem);
       continue;
     }
     bell->timer.expires_at(plan.at);

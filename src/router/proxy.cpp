@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "http/sse.h"
+#include "router/access_log.h"
 #include "router/attempt.h"
 #include "router/conversation.h"
 
@@ -73,6 +74,16 @@ std::string BodyFor(const Pair& pair, const RequestPlan& plan, const std::string
   return InjectBootstrap(body, plan.facts, bootstrap, resume);
 }
 
+std::string NameWorkers(const Pair& pair) {
+  std::string text;
+  const auto add = [&](std::string_view role, const Lease& lease) {
+    if (lease) (((text += ",\"") += role) += "\":\"").append(lease.worker().url()).append("\"");
+  };
+  add("prefill", pair.prefill);
+  add(RoleName(pair.decode.worker().role()), pair.decode);
+  return text;
+}
+
 RouterError NoWorkers(const Status& status) {
   RouterError error;
   error.message = status.message();
@@ -97,6 +108,8 @@ struct Course {
   StreamRecord record;
 
   std::vector<WorkerPtr> avoid;
+  int attempts_in_all = 0;
+  std::string workers;  // of the last attempt: ,"prefill":"URL","decode":"URL" for the access log
   int attempt = 1;      // since the beginning, or since the last migration
   int migrations = 0;
   int kills = 0;
@@ -117,6 +130,8 @@ asio::awaitable<AttemptResult> TryOnce(Course& c) {
     co_return none;
   }
   services.last_pair = Now();
+  ++c.attempts_in_all;
+  if (services.access_log) c.workers = NameWorkers(*pair);
   std::string with_members = BodyFor(*pair, c.plan, c.changed.empty() ? c.body : c.changed, c.resume);
   const auto attempt = std::make_shared<Attempt>(c.services, c.exchange, std::move(pair->prefill),
                                                  std::move(pair->decode));
@@ -188,16 +203,16 @@ bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
   if (!result.no_worker) c.waiting_since = {};
   // A worker that died under the request uses up its lives (above), not its attempts.
   if (result.kills > 0 && options.retry.max_attempts > 1) {
-    metrics.CountRetry(c.plan.api, SideName(result.failed_side), 0);
+    metrics.CountRetry(c.plan.api, SideName(result.failed_side), c.attempt, 0);
     return Now() < c.plan.head_deadline;
   }
   if (c.attempt >= options.retry.max_attempts) {
-    if (c.attempt > 1) metrics.CountRetriesExhausted(c.plan.api);
+    if (c.attempt > 1) metrics.CountRetriesExhausted(c.plan.api, SideName(result.failed_side));
     return false;
   }
   *delay = BackoffDelay(options.retry, c.attempt++, DrawUnit());
   if (Now() + *delay >= c.plan.head_deadline) return false;
-  metrics.CountRetry(c.plan.api, SideName(result.failed_side), Seconds(*delay));
+  metrics.CountRetry(c.plan.api, SideName(result.failed_side), c.attempt - 1, Seconds(*delay));
   return true;
 }
 
@@ -246,13 +261,14 @@ asio::awaitable<void> EndStream(Course& c, AttemptResult& result) {
 
 void Account(Services& services, const RequestPlan& plan, const AttemptResult& result) {
   const double seconds = Seconds(Now() - plan.started);
-  services.metrics.ObserveDuration(plan.api, seconds);
+  plan.series->durations[static_cast<size_t>(plan.api)]->Observe(seconds);
   services.metrics.CountHttp(plan.api, seconds);
   if (result.end == AttemptResult::End::kClientGone) {
     services.metrics.cancelled->Add();
     return;
   }
   services.metrics.CountResponse(result.status, result.error.code);
+  if (!result.error.code.empty()) services.metrics.CountRequestError(plan.api, plan.series->model, result.error.code);
   // Refusals come by the thousand when they come, and the metrics count them.
   if (!result.error.code.empty() && !IsRefusal(result.error.code)) {
     log::warn("request failed: path={} request_id={} status={} code={} message=\"{}\"",
@@ -274,14 +290,29 @@ Status ReadRouting(Services& services, Api api, const http::Request& request, Re
 
 class ActiveGuard {
  public:
-  explicit ActiveGuard(metrics::Gauge* gauge) : gauge_(gauge) { gauge_->Add(1); }
-  ~ActiveGuard() { gauge_->Add(-1); }
+  ActiveGuard(RouterMetrics& metrics, TimePoint now) : metrics_(metrics), place_(metrics.inflight.Begin(now)) {
+    metrics_.requests_active->Add(1);
+  }
+  ~ActiveGuard() {
+    metrics_.requests_active->Add(-1);
+    metrics_.inflight.End(place_);
+  }
   ActiveGuard(const ActiveGuard&) = delete;
   ActiveGuard& operator=(const ActiveGuard&) = delete;
 
  private:
-  metrics::Gauge* gauge_;
+  RouterMetrics& metrics_;
+  const size_t place_;
 };
+
+// The part of a line of the access log that only this file knows.
+void NoteForLog(const RequestPlan& plan, const AttemptResult& result, std::string& note) {
+  note += ",\"model\":";
+  AppendQuoted(note, plan.facts.model);
+  fmt::format_to(std::back_inserter(note), ",\"stream\":{},\"migrations\":{}", plan.facts.stream, plan.migrations);
+  if (result.end == AttemptResult::End::kClientGone) note += ",\"error_code\":\"client_gone\"";
+  else if (!result.error.code.empty()) (note += ",\"error_code\":\"").append(result.error.code).append("\"");
+}
 
 }  // namespace
 
@@ -294,10 +325,11 @@ Duration BackoffDelay(const RetryRules& rules, int attempt, double unit) {
 
 asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
                                    http::Request& request, http::Responder& responder) {
-  const ActiveGuard active(services->metrics.requests_active);
   RequestPlan plan;
   plan.api = api;
   plan.started = Now();
+  plan.series = &services->metrics.SeriesOf("");
+  const ActiveGuard active(services->metrics, plan.started);
   plan.request_id = request.headers.Get("x-request-id");
   auto facts = InspectBody(api, request.body);
   AttemptResult result;
@@ -305,6 +337,7 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
   Status readable = facts.status();
   if (readable.ok()) {
     plan.facts = std::move(*facts);
+    plan.series = &services->metrics.SeriesOf(plan.facts.model);
     readable = ReadRouting(*services, api, request, &plan);
   }
   if (!readable.ok()) {
@@ -315,7 +348,7 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     plan.forward = ForwardedHeaders(request);
     plan.head_deadline = plan.started + (plan.facts.stream ? services->options.first_byte_timeout
                                                            : services->options.request_timeout);
-    services->metrics.CountRequest(api, plan.facts.stream);
+    plan.series->requests[static_cast<size_t>(api)][plan.facts.stream]->Add();
     const auto exchange = std::make_shared<Exchange>(co_await asio::this_coro::executor);
     responder.OnDisconnect([weak = std::weak_ptr<Exchange>(exchange)] {
       if (const auto alive = weak.lock()) alive->OnClientGone();
@@ -339,6 +372,9 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
         course.record.generate = GenerateResume::For(request.body);
       }
       result = co_await TryAll(course);
+      if (services->access_log) {
+        fmt::format_to(std::back_inserter(responder.note()), ",\"attempts\":{}{}", course.attempts_in_all, course.workers);
+      }
       if (result.end == AttemptResult::End::kFailed && responder.started()) co_await EndStream(course, result);
     }
   }
@@ -348,6 +384,7 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     const Status sent = co_await responder.Send(std::move(response));
     if (!sent.ok()) result.end = AttemptResult::End::kClientGone;
   }
+  if (services->access_log) NoteForLog(plan, result, responder.note());
   Account(*services, plan, result);
 }
 

@@ -139,8 +139,8 @@ TEST(Proxy, ServerErrorsNameTheWorkerAndAreRetried) {
   EXPECT_NE(response.body.find("CUDA error"), std::string::npos);
   EXPECT_NE(response.body.find(fleet.decode[0]->url()), std::string::npos);
   EXPECT_EQ(fleet.decode[0]->requests(), 3u);
-  EXPECT_EQ(fleet.Metric("smg_worker_retries_total{worker_type=\"decode\",endpoint=\"/generate\"}"), 2);
-  EXPECT_EQ(fleet.Metric("smg_worker_retries_exhausted_total{endpoint=\"/generate\"}"), 1);
+  EXPECT_EQ(fleet.Metric("smg_worker_retries_total{worker_type=\"decode\",endpoint=\"generate\"}"), 2);
+  EXPECT_EQ(fleet.Metric("smg_worker_retries_exhausted_total{worker_type=\"decode\",endpoint=\"generate\"}"), 1);
 }
 
 TEST(Proxy, RetryGoesToAnotherPairWithANewRoom) {
@@ -322,7 +322,7 @@ TEST(Proxy, DisconnectDuringBackoffEndsTheRequest) {
   Fleet fleet(1, 1, [](RouterOptions& o) { o.retry.initial_backoff = 15s; o.retry.max_backoff = 15s; });
   fleet.decode[0]->Set(AnswerJson(503, "{}"));
   RawSocket client = fleet.Send("/generate", R"({"text":"a"})");
-  ASSERT_TRUE(Eventually([&] { return fleet.Metric("smg_worker_retries_total{worker_type=\"decode\",endpoint=\"/generate\"}") == 1; }));
+  ASSERT_TRUE(Eventually([&] { return fleet.Metric("smg_worker_retries_total{worker_type=\"decode\",endpoint=\"generate\"}") == 1; }));
   client.Close();
   EXPECT_TRUE(Eventually([&] { return fleet.Metric("baton_router_cancelled_total") == 1; }));
 }

@@ -87,8 +87,6 @@ Registry::Registry(const RouterOptions& options, RouterMetrics& metrics)
   for (Role role : {Role::kRegular, Role::kPrefill, Role::kDecode}) {
     const PolicyKind kind = role == Role::kPrefill ? options.prefill_policy : options.decode_policy;
     policies_[static_cast<size_t>(role)] = std::make_unique<Policy>(kind, random_(), options.policy);
-    const bool used = options.pd_disaggregation != (role == Role::kRegular);
-    if (used) selections_[static_cast<size_t>(role)] = metrics.Selections(RoleName(role), PolicyName(kind));
   }
 }
 
@@ -116,7 +114,7 @@ Result<WorkerPtr> Registry::Add(WorkerConfig config) {
                               options_, metrics_.ForWorker(url)));
   workers_.push_back(worker);
   PolicyOf(role).Join(worker->order_);
-  metrics_.PoolSize(RoleName(role))->Add(1);
+  ShowModel(*worker);
   log::info("Worker registered: worker_type={} url={} id={}", RoleName(role), url, worker->id_);
   return worker;
 }
@@ -147,7 +145,7 @@ Status Registry::Remove(std::string_view id_or_url, bool dead) {
     std::erase(workers_, worker);
     PolicyOf(worker->role_).Forget(worker->order_, true);
     worker->metrics_.health->Set(-1);
-    metrics_.PoolSize(RoleName(worker->role_))->Add(-1);
+    worker->pool_size_->Add(-1);
     log::info("Worker removed: worker_type={} url={} id={}", RoleName(worker->role_), worker->url_,
               worker->id_);
   }
@@ -192,6 +190,7 @@ Status Registry::Update(std::string_view id_or_url,
   if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
   change(w->config_);
   if (w->config_.api_key.empty()) w->config_.api_key = options_.api_key;
+  ShowModel(*w);
   return Status::Ok();
 }
 
@@ -301,7 +300,7 @@ Result<WorkerPtr> Registry::TargetLocked(Role role, const TargetWorker& target) 
 Lease Registry::LeaseLocked(const WorkerPtr& worker) {
   worker->breaker_.Admit();
   worker->metrics_.active->Set(static_cast<double>(++worker->load_));
-  selections_[static_cast<size_t>(worker->role_)]->Add();
+  worker->selections_->Add();
   Lease lease;
   lease.registry_ = shared_from_this();
   lease.worker_ = worker;
@@ -400,9 +399,19 @@ size_t Registry::TreeMemory() const {
   return sum;
 }
 
+void Registry::ShowModel(Worker& w) {
+  const std::string model = w.config_.model_id.empty() ? w.metadata_.ModelId() : w.config_.model_id;
+  metrics_.KnowModel(model);
+  if (w.pool_size_) w.pool_size_->Add(-1);
+  w.pool_size_ = metrics_.PoolSize(RoleName(w.role_), model);
+  w.pool_size_->Add(1);
+  w.selections_ = metrics_.Selections(RoleName(w.role_), model, PolicyName(PolicyOf(w.role_).kind()));
+}
+
 void Registry::ShowBreaker(Worker& w, Breaker::State before) {
   const Breaker::State after = w.breaker_.state();
   w.metrics_.breaker_failures->Set(w.breaker_.consecutive_failures());
+  w.metrics_.breaker_successes->Set(static_cast<double>(w.breaker_.consecutive_successes()));
   if (after == before) return;
   w.metrics_.breaker_state->Set(static_cast<double>(after));
   metrics_.CountBreakerTransition(w.url_, BreakerStateName(before), BreakerStateName(after));
@@ -418,7 +427,7 @@ void Registry::SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_bac
     w.breaker_.Settle(outcome, lease.epoch_, Now());
     if (outcome == Breaker::Outcome::kSuccess) w.metrics_.outcomes_good->Add();
     if (outcome == Breaker::Outcome::kFailure) w.metrics_.outcomes_bad->Add();
-    if (outcome == Breaker::Outcome::kFailure || w.breaker_.state() != before) ShowBreaker(w, before);
+    if (outcome != Breaker::Outcome::kNone || w.breaker_.state() != before) ShowBreaker(w, before);
     lease.reported_ = true;
   }
   if (!give_back) return;
@@ -499,6 +508,7 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
 void Registry::SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata) {
   std::lock_guard lock(mutex_);
   worker->metadata_ = std::move(metadata);
+  if (!worker->removed_) ShowModel(*worker);
 }
 
 }  // namespace baton::router

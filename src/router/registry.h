@@ -95,6 +95,8 @@ class Worker {
   bool draining_ = false;
   bool dead_ = false;  // removed, and known to have ended
   uint64_t next_watch_ = 0;
+  metrics::Counter* selections_ = nullptr;  // of its role and model
+  metrics::Gauge* pool_size_ = nullptr;
   std::unordered_map<uint64_t, std::function<void()>> watches_;
   std::function<void()> kick_;  // wakes the prober
 };
@@ -222,6 +224,8 @@ class Registry : public std::enable_shared_from_this<Registry> {
   Status NobodyLocked(Role role, const Worker* only) const;
   void SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_back);
   void ShowBreaker(Worker& worker, Breaker::State before);
+  // Moves the worker's series to the name of the model that it serves.
+  void ShowModel(Worker& worker);
   std::string NewId();
 
   const RouterOptions options_;
@@ -229,7 +233,6 @@ class Registry : public std::enable_shared_from_this<Registry> {
   mutable std::mutex mutex_;
   std::vector<WorkerPtr> workers_;
   std::array<std::unique_ptr<Policy>, 3> policies_;       // by role
-  std::array<metrics::Counter*, 3> selections_{};
   std::mt19937_64 random_;
   uint64_t next_order_ = 0;
   std::vector<Candidate> candidates_;  // scratch of Acquire

@@ -25,13 +25,18 @@ std::vector<WantedWorker> ListedWorkers(const RouterOptions& options) {
   return workers;
 }
 
-std::unique_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& services) {
+std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& services) {
   http::ServerOptions o;
   o.host = services->options.host;
   o.port = services->options.port;
   o.max_body_bytes = services->options.max_payload_bytes;
-  auto server = std::make_unique<http::Server>(services->executor, o);
+  o.tls = services->options.tls;
+  auto server = std::make_shared<http::Server>(services->executor, o);
   InstallRoutes(services, *server);
+  services->metrics.SetConnections([weak = std::weak_ptr<http::Server>(server)] {
+    const auto alive = weak.lock();
+    return alive ? static_cast<double>(alive->Connections()) : 0;
+  });
   return server;
 }
 
@@ -48,6 +53,14 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
   services->metrics.registry().AddCallback(
       "baton_router_prefix_tree_bytes", "Memory of the prefix trees of cache_aware",
       [registry = services->registry] { return static_cast<double>(registry->TreeMemory()); });
+  if (!o.access_log.empty()) {
+    auto writer = LineWriter::Open({.path = o.access_log});
+    if (!writer.ok()) return writer.status().Prefixed("--access-log");
+    services->access_log = std::move(*writer);
+    services->metrics.registry().AddCallback(
+        "baton_router_access_log_dropped_lines", "Lines of the access log that were lost",
+        [log = services->access_log.get()] { return static_cast<double>(log->dropped()); });
+  }
   router->server_ = MakeMainServer(services);
   if (Status s = router->server_->Start(); !s.ok()) return s.Prefixed("--port");
   if (o.prometheus_port >= 0) {
@@ -63,7 +76,7 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
   auto discovery = Discovery::Start(services);
   if (!discovery.ok()) return discovery.status();
   router->discovery_ = std::move(*discovery);
-  log::info("Router listening on http://{}:{} (mode={} prefill={} decode={} regular={})", o.host,
+  log::info("Router listening on {}://{}:{} (mode={} prefill={} decode={} regular={})", o.tls.enabled() ? "https" : "http", o.host,
             router->port(), o.pd_disaggregation ? "pd" : "regular", o.prefill.size(),
             o.decode.size(), o.worker_urls.size());
   return router;
@@ -89,13 +102,19 @@ Status Router::ReplaceListed(const RouterOptions& fresh) {
 
 Status Router::ReloadWorkersFile() { return discovery_->ReloadFile(); }
 
+void Router::Withdraw() { services_->draining = true; }
+
 void Router::Drain() {
-  services_->draining = true;
+  Withdraw();
   services_->admission->Close();
   server_->Drain();
 }
 
 size_t Router::OpenRequests() const { return server_->OpenRequests(); }
+
+void Router::ReopenLogs() {
+  if (services_->access_log) services_->access_log->Reopen();
+}
 
 void Router::Stop() {
   if (services_->stopped.exchange(true)) return;

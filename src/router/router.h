@@ -1,8 +1,8 @@
 // The router as one object: `baton router` and `baton up` start it in their own process.
 //
 // Links no engine. All work runs on the executor given to Start (an io_context with any number of
-// threads); no thread is made here. To end: Drain(), wait for OpenRequests() == 0 or the grace
-// period, Stop(), let the executor run dry, destroy.
+// threads); no thread is made here. To end: Withdraw(), time for load balancers to notice, Drain(),
+// wait for OpenRequests() == 0 or the grace period, Stop(), let the executor run dry, destroy.
 #pragma once
 
 #include <cstdint>
@@ -39,16 +39,20 @@ class Router {
   // Reads the workers file now, if there is one. A failure changes nothing.
   Status ReloadWorkersFile();
 
-  // Readiness turns 503, no connection is accepted any more, running requests go on.
+  // Readiness and health turn 503; requests are served as before.
+  void Withdraw();
+  // Also, no connection is accepted any more, running requests go on.
   void Drain();
   size_t OpenRequests() const;
   // Closes everything now. Safe to call twice. Thread-safe, like all of the above.
   void Stop();
+  // Opens the access log's file again, for tools that moved it away.
+  void ReopenLogs();
 
  private:
   Router() = default;
   std::shared_ptr<Services> services_;
-  std::unique_ptr<http::Server> server_;
+  std::shared_ptr<http::Server> server_;  // shared with the gauge of its connections
   std::unique_ptr<http::Server> metrics_server_;
   std::shared_ptr<OwnedWorkers> listed_;  // of the options
   std::unique_ptr<Discovery> discovery_;

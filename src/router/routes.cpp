@@ -5,6 +5,7 @@
 #include <random>
 
 #include "common/json.h"
+#include "router/access_log.h"
 #include "router/errors.h"
 #include "router/fan_out.h"
 #include "router/proxy.h"
@@ -25,21 +26,26 @@ bool IsPublic(std::string_view path) {
   return std::find(kPublicPaths.begin(), kPublicPaths.end(), path) != kPublicPaths.end();
 }
 
-// Runs as long for a wrong key as for a right one of the same length.
-bool SameText(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  unsigned char difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i] ^ b[i]);
-  return difference == 0;
+// What changes the fleet or shows how it is made up.
+bool IsAdmin(std::string_view path) {
+  constexpr std::array<std::string_view, 6> kAdmin = {"/workers",      "/add_worker",  "/remove_worker",
+                                                      "/list_workers", "/flush_cache", "/get_loads"};
+  return path.starts_with("/workers/") || std::find(kAdmin.begin(), kAdmin.end(), path) != kAdmin.end();
 }
 
-bool IsAuthorized(const RouterOptions& options, const http::Request& request) {
-  if (options.api_key.empty() || IsPublic(request.path)) return true;
-  constexpr std::string_view kBearer = "Bearer ";
-  const std::string_view field = request.headers.Get("Authorization");
-  return field.size() > kBearer.size() &&
-         http::EqualsIgnoreCase(field.substr(0, kBearer.size()), kBearer) &&
-         SameText(field.substr(kBearer.size()), options.api_key);
+enum class Access : uint8_t { kGranted, kUnknown, kForbidden };
+
+Access AccessOf(const RouterOptions& options, const http::Request& request) {
+  const std::string_view given = request.headers.Get("Authorization");
+  if (!options.control_keys.empty() && IsAdmin(request.path)) {
+    Access access = Access::kUnknown;
+    for (const ControlKey& key : options.control_keys) {  // all of them, so that time tells nothing
+      if (http::IsBearer(given, key.key)) access = key.admin ? Access::kGranted : Access::kForbidden;
+    }
+    return access;
+  }
+  if (options.api_key.empty() || IsPublic(request.path)) return Access::kGranted;
+  return http::IsBearer(given, options.api_key) ? Access::kGranted : Access::kUnknown;
 }
 
 // An id that can go into a header and a log line as it is.
@@ -66,16 +72,35 @@ RouterError ErrorFor(int status, std::string code, std::string message) {
   return error;
 }
 
-asio::awaitable<bool> Filter(std::shared_ptr<Services> services, http::Request& request,
-                             http::Responder& responder) {
-  SettleRequestId(services->options, request);
-  if (IsAuthorized(services->options, request)) co_return true;
+http::Response NoAccess(Access access) {
+  if (access == Access::kForbidden)
+    return ToResponse(ErrorFor(403, "forbidden", "this key's role may not use admin routes"));
   http::Response response = ToResponse(
       ErrorFor(401, "unauthorized", "send the router's key as \"Authorization: Bearer KEY\""));
   response.headers.Set("WWW-Authenticate", "Bearer");
-  response.headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
-  services->metrics.CountResponse(401, "unauthorized");
-  (void)co_await responder.Send(std::move(response));
+  return response;
+}
+
+void NoteErrorCode(http::Responder& responder, std::string_view code) {
+  if (code.empty()) return;
+  responder.note() += ",\"error_code\":";
+  AppendQuoted(responder.note(), code);
+}
+
+// Answers what needs no route: preflights and requests without a key.
+asio::awaitable<bool> Filter(std::shared_ptr<Services> services, http::Request& request,
+                             http::Responder& responder) {
+  SettleRequestId(services->options, request);
+  services->cors.Prepare(request, responder);
+  std::optional<http::Response> answer = services->cors.Preflight(request);
+  const Access access = answer ? Access::kGranted : AccessOf(services->options, request);
+  if (access != Access::kGranted) answer = NoAccess(access);
+  if (!answer) co_return true;
+  const std::string code(answer->headers.Get("X-SMG-Error-Code"));
+  NoteErrorCode(responder, code);
+  answer->headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
+  services->metrics.CountResponse(answer->status, code);
+  (void)co_await responder.Send(std::move(*answer));
   co_return false;
 }
 
@@ -139,6 +164,12 @@ asio::awaitable<http::Response> Metrics(std::shared_ptr<Services> services, http
   co_return TextResponse(200, services->metrics.Render(), "text/plain; version=0.0.4; charset=utf-8");
 }
 
+// Routes of sglang-router that nothing behind this one can serve. It answers the first three alike
+// when it routes to prefill and decode workers.
+asio::awaitable<http::Response> NotImplemented(std::shared_ptr<Services>, http::Request& request) {
+  co_return ToResponse(ErrorFor(501, "not_implemented", fmt::format("{} is not served by this router", request.path)));
+}
+
 asio::awaitable<http::Response> Index(std::shared_ptr<Services> services, http::Request&) {
   co_return TextResponse(200, std::string(services->options.index_html), "text/html; charset=utf-8");
 }
@@ -179,8 +210,9 @@ void AddRoute(std::shared_ptr<Services> services, http::Server& server, std::str
                  const TimePoint started = Now();
                  http::Response response = co_await handler(services, request);
                  response.headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
-                 services->metrics.CountResponse(response.status,
-                                                 response.headers.Get("X-SMG-Error-Code"));
+                 const std::string code(response.headers.Get("X-SMG-Error-Code"));
+                 services->metrics.CountResponse(response.status, code);
+                 NoteErrorCode(responder, code);
                  (void)co_await responder.Send(std::move(response));
                  services->metrics.CountHttpSeries(request.method, label, Seconds(Now() - started));
                });
@@ -200,11 +232,21 @@ void InstallRoutes(std::shared_ptr<Services> services, http::Server& server) {
   server.SetErrorBody([services](int status, std::string_view message) {
     return ServerMadeError(services, status, message);
   });
-  for (Api api : {Api::kGenerate, Api::kChat, Api::kCompletions}) {
-    server.Route("POST", std::string(PathOf(api)),
-                 [services, api](http::Request& request, http::Responder& responder) {
-                   return ProxyRequest(services, api, request, responder);
-                 });
+  if (services->access_log) {
+    server.SetObserver([services](const http::Request& request, const http::Outcome& outcome) {
+      if (IsLogged(request, outcome)) services->access_log->Write(AccessLine(request, outcome, UnixSeconds()));
+    });
+  }
+  const auto proxy = [&](Api api, std::string path) {
+    server.Route("POST", std::move(path), [services, api](http::Request& request, http::Responder& responder) {
+      return ProxyRequest(services, api, request, responder);
+    });
+  };
+  for (Api api : kAllApis) proxy(api, std::string(PathOf(api)));
+  proxy(Api::kRerank, "/rerank");
+  for (const char* path : {"/v1/embeddings", "/v1/classify", "/v1/responses", "/v1/responses/*", "/v1/conversations",
+                           "/v1/conversations/*", "/v1/tokenizers", "/v1/tokenizers/*", "/parse/*"}) {
+    AddRoute(services, server, "*", path, NotImplemented);
   }
   AddRoute(services, server, "GET", "/liveness", Liveness);
   AddRoute(services, server, "GET", "/health", Health);

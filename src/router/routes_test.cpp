@@ -181,6 +181,14 @@ TEST(Router, BusyPortsAreErrors) {
   EXPECT_NE(metrics.status().message().find("--prometheus-port"), std::string::npos);
 }
 
+TEST(Router, WithdrawnItServesOn) {
+  Fleet fleet;
+  fleet.router->Withdraw();
+  EXPECT_EQ(fleet.Get("/readiness").status, 503);
+  EXPECT_EQ(fleet.Get("/health").status, 503);
+  EXPECT_EQ(fleet.Post("/generate", R"({"text":"a"})").status, 200);
+}
+
 TEST(Router, DrainLetsRunningRequestsFinish) {
   Fleet fleet;
   fleet.decode[0]->Set(After(200ms, AnswerJson(200, R"({"ok":1})")));

@@ -36,7 +36,7 @@ TEST(Routing, CacheAwareKeepsConversationsOnOnePair) {
     for (size_t i = 0; i < before.size(); ++i) grown += after[i] == before[i] + 4;
     EXPECT_EQ(grown, 1) << user;
   }
-  EXPECT_GT(fleet.Metric(R"(smg_worker_selection_total{worker_type="decode",connection_mode="http",policy="cache_aware"})"), 19);
+  EXPECT_GT(fleet.Metric(R"(smg_worker_selection_total{worker_type="decode",connection_mode="http",model="tiny",policy="cache_aware"})"), 19);
 }
 
 TEST(Routing, FlushForgetsPrefixes) {

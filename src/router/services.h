@@ -4,8 +4,10 @@
 #include <atomic>
 #include <memory>
 
+#include "common/line_writer.h"
 #include "http/client.h"
 #include "router/admission.h"
+#include "router/cors.h"
 #include "router/metrics.h"
 #include "router/options.h"
 #include "router/registry.h"
@@ -21,6 +23,7 @@ struct Services {
         metrics(options.pd_disaggregation, options.duration_buckets),
         registry(std::make_shared<Registry>(options, metrics)),
         admission(std::make_shared<Admission>(options.admission, metrics, WorkersFullOf(options, registry))),
+        cors(options.cors_origins),
         client(run_on, ClientOptionsOf(options)) {}
 
   static http::ClientOptions ClientOptionsOf(const RouterOptions& o) {
@@ -29,6 +32,7 @@ struct Services {
     // Below the 5 s after which uvicorn closes, and far below what load balancers and NAT tables keep: a
     // new connection costs a round trip, a dead one a request.
     c.idle_timeout = std::chrono::seconds(4);
+    c.tls = o.worker_tls;
     return c;
   }
 
@@ -45,6 +49,8 @@ struct Services {
   RouterMetrics metrics;
   const std::shared_ptr<Registry> registry;
   const std::shared_ptr<Admission> admission;
+  const Cors cors;
+  std::unique_ptr<LineWriter> access_log;  // nullptr: none; set before the server starts
   http::Client client;
   std::atomic<TimePoint> last_pair{TimePoint{}};  // when workers for a request were found last
   std::atomic<int> unsynced{0};  // sources of discovery that have not told their first set

@@ -18,6 +18,8 @@
 
 namespace baton::router::test {
 
+namespace asio = boost::asio;
+
 using http::test::Eventually;
 using http::test::Loop;
 using http::test::RawSocket;
@@ -91,13 +93,15 @@ inline Script After(Duration delay, Script script) {
 
 class FakeWorker {
  public:
-  explicit FakeWorker(Loop& loop, uint16_t port = 0) : state_(std::make_shared<State>()) {
+  explicit FakeWorker(Loop& loop, uint16_t port = 0, http::ServerTlsOptions tls = {})
+      : state_(std::make_shared<State>()), scheme_(tls.enabled() ? "https" : "http") {
     http::ServerOptions options;
     options.port = port;
+    options.tls = std::move(tls);
     options.max_body_bytes = size_t{256} << 20;
     server_ = std::make_unique<http::Server>(loop.executor(), options);
     const auto state = state_;
-    for (const char* path : {"/generate", "/v1/chat/completions", "/v1/completions"}) {
+    for (const char* path : {"/generate", "/v1/chat/completions", "/v1/completions", "/v1/rerank"}) {
       server_->Route("POST", path, [state](http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
         Script script;
         {
@@ -142,6 +146,7 @@ class FakeWorker {
       return response;
     });
     json_route("/health_generate", "");
+    json_route("/v1/tokenize", R"({"tokens":[1],"count":1})");
     json_route("/metrics", "up 1\n");
     const Status started = server_->Start();
     EXPECT_TRUE(started.ok()) << started.ToString();
@@ -165,7 +170,7 @@ class FakeWorker {
     server_.reset();
   }
 
-  std::string url() const { return fmt::format("http://127.0.0.1:{}", port_); }
+  std::string url() const { return fmt::format("{}://127.0.0.1:{}", scheme_, port_); }
   uint16_t port() const { return port_; }
   size_t requests() const {
     std::lock_guard lock(state_->mutex);
@@ -196,6 +201,7 @@ class FakeWorker {
     std::atomic<TimePoint> last_disconnect{TimePoint{}};
   };
   std::shared_ptr<State> state_;
+  const char* scheme_;
   std::unique_ptr<http::Server> server_;
   uint16_t port_ = 0;
 };

@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "disagg/link.h"
 #include "engine/engine.h"
+#include "http/tls.h"
 #include "transfer/transfer.h"
 
 namespace baton::server {
@@ -23,6 +24,7 @@ struct ServerOptions {
   bool skip_tokenizer_init = false;
   std::string host = "127.0.0.1";
   uint16_t port = 30000;
+  http::ServerTlsOptions tls;        // of the HTTP port; the bootstrap port stays plain
   std::string api_key;
   std::string admin_api_key;
   Mode mode = Mode::kNull;

@@ -62,6 +62,7 @@ http::ServerOptions HttpOptions(const ServerOptions& options) {
   http::ServerOptions out;
   out.host = options.host;
   out.port = options.port;
+  out.tls = options.tls;
   return out;
 }
 
@@ -85,7 +86,7 @@ asio::awaitable<bool> Server::Impl::Filter(http::Request& request, http::Respond
   const std::string& key = IsAdmin(request.path) && !options.admin_api_key.empty() ? options.admin_api_key : options.api_key;
   const bool open = key.empty() || request.method == "OPTIONS" || request.path.starts_with("/health") ||
                     request.path.starts_with("/metrics");
-  if (!open && request.headers.Get("authorization") != "Bearer " + key) {
+  if (!open && !http::IsBearer(request.headers.Get("authorization"), key)) {
     (void)co_await responder.Send(JsonResponse(401, R"({"error":"Unauthorized"})"));
     co_return false;
   }
@@ -139,7 +140,7 @@ Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, const Start
   impl.http = std::make_unique<http::Server>(impl.io.get_executor(), HttpOptions(c.options));
   impl.AddRoutes();
   if (Status s = impl.http->Start(); !s.ok()) return s.Prefixed("HTTP");
-  log::info("Listening on http://{}:{}", c.options.host, impl.http->port());
+  log::info("Listening on {}://{}:{}", c.options.tls.enabled() ? "https" : "http", c.options.host, impl.http->port());
   if (!c.options.skip_warmup) {
     progress("warm-up", 0);
     if (Status s = impl.Warm(); !s.ok()) return s;

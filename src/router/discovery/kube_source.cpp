@@ -133,9 +133,10 @@ Status FindApiServer(KubeOptions* o) {
   return http::ParseOrigin(o->api_url).status();
 }
 
-http::ClientOptions ApiClientOptions([[maybe_unused]] const KubeOptions& options) {
+http::ClientOptions ApiClientOptions(const KubeOptions& options) {
   http::ClientOptions client;
   client.connect_timeout = std::chrono::seconds(5);
+  if (!options.ca_file.empty()) client.tls.ca_files = {options.ca_file};
   return client;
 }
 
