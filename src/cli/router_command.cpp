@@ -4,6 +4,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -16,6 +17,7 @@
 #include "cli/flag_suggestion.h"
 #include "cli/web_page.h"
 #include "common/log.h"
+#include "http/event_loops.h"
 #include "router/router.h"
 
 namespace baton::cli {
@@ -128,8 +130,9 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
 // period is over or a second signal comes.
 class Shutdown {
  public:
-  Shutdown(boost::asio::io_context& io, router::Router& router, Duration grace)
-      : io_(io), router_(router), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
+  // `stop` ends the process's loops.
+  Shutdown(boost::asio::io_context& io, router::Router& router, Duration grace, std::function<void()> stop)
+      : stop_(std::move(stop)), router_(router), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
     signals_.async_wait([this](const boost::system::error_code& ec, int) {
       if (!ec) Begin();
     });
@@ -154,10 +157,10 @@ class Shutdown {
   }
   void Finish() {
     router_.Stop();
-    io_.stop();
+    stop_();
   }
 
-  boost::asio::io_context& io_;
+  const std::function<void()> stop_;
   router::Router& router_;
   const Duration grace_;
   boost::asio::signal_set signals_;
@@ -190,19 +193,15 @@ int RunRouter(RouterFlags& flags) {
   }
   const Duration grace = options->shutdown_grace;
   RaiseFileLimit();
-  const int threads = static_cast<int>(std::max(flags.threads, 1u));
-  boost::asio::io_context io(threads);
   options->index_html = web::kChatPage;
-  auto router = router::Router::Start(io.get_executor(), std::move(*options));
+  http::EventLoops loops(flags.threads);
+  auto router = router::Router::Start(loops.main().get_executor(), std::move(*options), loops.executors());
   if (!router.ok()) {
     fmt::print(stderr, "baton router: {}\n", router.status().message());
     return 1;
   }
-  const Shutdown shutdown(io, **router, grace);
-  std::vector<std::thread> extra;
-  for (int i = 1; i < threads; ++i) extra.emplace_back([&io] { io.run(); });
-  io.run();
-  for (std::thread& thread : extra) thread.join();
+  const Shutdown shutdown(loops.main(), **router, grace, [&loops] { loops.Stop(); });
+  loops.Run();
   return 0;
 }
 

@@ -1,5 +1,11 @@
 #include "http/client.h"
 
+#include <mutex>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/this_coro.hpp>
+
 #include "http/client_stream.h"
 #include "http/request_check.h"
 #include "http/response_head.h"
@@ -27,9 +33,9 @@ std::string RequestHead(const Origin& origin, const ClientRequest& request) {
     if (!IsFramingField(name)) AppendField(head, name, value);
   }
   const bool bodiless = request.method == "GET" || request.method == "HEAD";
-  if (!request.body.empty() || !bodiless) {
+  if (request.body_bytes() > 0 || !bodiless) {
     head.append("Content-Length: ");
-    AppendNumber(head, request.body.size());
+    AppendNumber(head, request.body_bytes());
     head.append("\r\n");
   }
   return head.append("\r\n");
@@ -46,24 +52,52 @@ Status CheckStartLine(const ClientRequest& request) {
 
 }  // namespace
 
+// One pool for the Client's executor, and one for each other io_context that asks.
 struct Client::Impl {
-  std::shared_ptr<ClientPool> pool;
+  Impl(asio::any_io_executor executor, const ClientOptions& options)
+      : own(std::make_shared<ClientPool>(std::move(executor), options)) {}
+
+  std::shared_ptr<ClientPool> PoolFor(const asio::any_io_executor& caller);
+  std::vector<std::shared_ptr<ClientPool>> Pools();
+
+  const std::shared_ptr<ClientPool> own;
+  std::mutex mutex;
+  std::vector<std::shared_ptr<ClientPool>> others;
 };
 
-Client::Client(asio::any_io_executor executor, ClientOptions options)
-    : impl_(std::make_shared<Impl>()) {
-  impl_->pool = std::make_shared<ClientPool>(std::move(executor), options);
+std::shared_ptr<ClientPool> Client::Impl::PoolFor(const asio::any_io_executor& caller) {
+  // A strand's coroutine may run on any thread of its context: its sockets are the Client's.
+  if (!caller.target<asio::io_context::executor_type>() || caller == own->executor()) return own;
+  const std::lock_guard lock(mutex);
+  for (const auto& pool : others) {
+    if (pool->executor() == caller) return pool;
+  }
+  return others.emplace_back(std::make_shared<ClientPool>(caller, own->options()));
 }
 
-Client::~Client() { impl_->pool->Close(); }
+std::vector<std::shared_ptr<ClientPool>> Client::Impl::Pools() {
+  const std::lock_guard lock(mutex);
+  std::vector<std::shared_ptr<ClientPool>> all = others;
+  all.push_back(own);
+  return all;
+}
 
-void Client::CloseIdle() { impl_->pool->CloseIdle(); }
+Client::Client(asio::any_io_executor executor, ClientOptions options)
+    : impl_(std::make_shared<Impl>(std::move(executor), options)) {}
+
+Client::~Client() {
+  for (const auto& pool : impl_->Pools()) pool->Close();
+}
+
+void Client::CloseIdle() {
+  for (const auto& pool : impl_->Pools()) pool->CloseIdle();
+}
 
 asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin origin,
                                                                      ClientRequest request,
                                                                      TimePoint deadline) {
   // Held here, so that the Client may go away while a request is under way.
-  const std::shared_ptr<ClientPool> pool = impl_->pool;
+  const std::shared_ptr<ClientPool> pool = impl_->PoolFor(co_await asio::this_coro::executor);
   if (origin.tls)
     co_return Error(Code::kUnsupported, "{}: TLS origins are not supported", origin.ToString());
   if (Status status = CheckStartLine(request); !status.ok()) co_return status;
@@ -71,6 +105,7 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
   SendList list;
   list.Add(head);
   list.Add(request.body);
+  list.Add(request.shared_part());
   const bool head_request = request.method == "HEAD";
 
   Status stale;

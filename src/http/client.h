@@ -2,7 +2,9 @@
 //
 // A pooled connection that turns out to be stale (closed by the peer before the first response
 // byte) is replaced once, silently; nothing else is retried here. Every step has a deadline.
-// Thread-safe when used from one io_context's threads; each ClientStream belongs to one coroutine.
+// Thread-safe; each ClientStream belongs to one coroutine. Connections live on the Client's executor,
+// but those of a coroutine that runs on another io_context's executor live there, in a pool of that
+// context: with one io_context per thread no operation leaves its thread.
 #pragma once
 
 #include <chrono>
@@ -60,6 +62,14 @@ struct ClientRequest {
   std::string target = "/";
   Headers headers;       // Host and Content-Length are added
   std::string body;
+  // What follows `body`: the bytes of *shared from `shared_begin` on. Several requests may send them.
+  std::shared_ptr<const std::string> shared;
+  size_t shared_begin = 0;
+
+  std::string_view shared_part() const {
+    return shared ? std::string_view(*shared).substr(shared_begin) : std::string_view();
+  }
+  size_t body_bytes() const { return body.size() + shared_part().size(); }
 };
 
 // A pooled connection keeps timers pending; CloseIdle or ~Client lets an io_context run dry.

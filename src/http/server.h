@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -63,6 +64,9 @@ struct ServerOptions {
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};    // keep-alive connection between requests
   std::chrono::milliseconds write_timeout{30'000};
+  // Executors that one thread each runs: every connection is given to the next of them and stays
+  // there. Empty: strands of the Server's executor.
+  std::vector<asio::any_io_executor> loops;
 };
 
 class Server {

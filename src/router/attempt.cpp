@@ -242,7 +242,8 @@ asio::awaitable<void> Attempt::AwaitEvidence() {
   }
 }
 
-asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string body,
+asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, SplicedBody spliced,
+                                            std::shared_ptr<const std::string> body,
                                             StreamRecord& record, http::Responder& responder) {
   const Self self = shared_from_this();
   keep_prefill_body_ = plan.merge_logprobs() && prefill_.lease && !record.logprobs;
@@ -254,11 +255,10 @@ asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string
   request.method = "POST";
   request.target = PathOf(plan.api);
   request.headers = plan.forward;
-  if (prefill_.lease) {
-    request.body = body;
-    Launch(prefill_, request, plan.head_deadline);
-  }
-  request.body = std::move(body);
+  request.body = std::move(spliced.front);
+  request.shared = std::move(body);
+  request.shared_begin = spliced.rest;
+  if (prefill_.lease) Launch(prefill_, request, plan.head_deadline);
   if (plan.track) request.headers.Set(api::kStreamIdsHeader, "1");
   Launch(decode_, std::move(request), plan.head_deadline);
 

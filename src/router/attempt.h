@@ -67,9 +67,10 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   Attempt(std::shared_ptr<Services> services, std::shared_ptr<Exchange> exchange, Lease prefill,
           Lease decode);
 
-  // Sends `body` (bootstrap fields included) and drives the answer into `responder`. A responder
-  // that has started already gets the continuation of what `record` holds.
-  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, std::string body, StreamRecord& record,
+  // Sends `spliced` (bootstrap fields included) with `body` behind it and drives the answer into
+  // `responder`. A responder that has started already gets the continuation of what `record` holds.
+  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, SplicedBody spliced,
+                                     std::shared_ptr<const std::string> body, StreamRecord& record,
                                      http::Responder& responder);
 
  private:

@@ -30,11 +30,13 @@ std::vector<WorkerConfig> InitialWorkers(const RouterOptions& options) {
   return workers;
 }
 
-std::unique_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& services) {
+std::unique_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& services,
+                                             std::vector<boost::asio::any_io_executor> loops) {
   http::ServerOptions o;
   o.host = services->options.host;
   o.port = services->options.port;
   o.max_body_bytes = services->options.max_payload_bytes;
+  o.loops = std::move(loops);
   auto server = std::make_unique<http::Server>(services->executor, o);
   InstallRoutes(services, *server);
   return server;
@@ -43,7 +45,8 @@ std::unique_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& se
 }  // namespace
 
 Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor executor,
-                                              RouterOptions options) {
+                                              RouterOptions options,
+                                              std::vector<boost::asio::any_io_executor> loops) {
   if (Status s = Validate(options); !s.ok()) return s;
   std::unique_ptr<Router> router(new Router);
   router->services_ = std::make_shared<Services>(executor, std::move(options));
@@ -53,7 +56,7 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
   services->metrics.registry().AddCallback(
       "baton_router_prefix_tree_bytes", "Memory of the prefix trees of cache_aware",
       [registry = services->registry] { return static_cast<double>(registry->TreeMemory()); });
-  router->server_ = MakeMainServer(services);
+  router->server_ = MakeMainServer(services, std::move(loops));
   if (Status s = router->server_->Start(); !s.ok()) return s.Prefixed("--port");
   if (o.prometheus_port >= 0) {
     http::ServerOptions m;
