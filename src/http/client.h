@@ -8,6 +8,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -52,6 +53,14 @@ class ClientStream {
   // The next piece of the body (de-chunked) as it arrives; empty at the end.
   // kUnavailable when the peer closes early, kDeadlineExceeded, kCancelled.
   virtual asio::awaitable<Result<std::string>> Read(TimePoint deadline) = 0;
+  // Gives each piece to `sink` as it arrives until the sink returns false (OK) or the body has ended
+  // (OK, ended()). Costs less per piece than Read: the caller's coroutine sleeps meanwhile. The sink
+  // runs on the caller's executor and must not use the stream; a piece lives until the next read.
+  // kDeadlineExceeded when the first piece is not there by `deadline` or a later one `idle` after
+  // the one before; else as Read.
+  using Sink = std::function<bool(std::string_view piece)>;
+  virtual asio::awaitable<Status> ReadEach(TimePoint deadline, Duration idle, const Sink& sink) = 0;
+  virtual bool ended() const = 0;
   // The rest of the body, at most max_bytes (kTooLarge).
   virtual asio::awaitable<Result<std::string>> ReadAll(TimePoint deadline, size_t max_bytes) = 0;
   virtual void Cancel() = 0;

@@ -7,7 +7,9 @@
 // finished operation is on its way back would otherwise be lost.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -33,6 +35,9 @@ class ClientConnection {
   asio::awaitable<Status> Write(SendList list);
   // More bytes in buffer(), at least one; 0 when the peer has closed.
   asio::awaitable<Result<size_t>> Read();
+  // Reads into buffer() and calls `more` after each read, without waking the caller's coroutine in
+  // between, until it returns false. kNotFound when the peer has closed.
+  asio::awaitable<Status> ReadWhile(const std::function<bool()>& more);
 
   bool Stale() const;
   void Close();
@@ -41,6 +46,8 @@ class ClientConnection {
   static constexpr size_t kMaxBufferBytes = 64 << 10;
 
   asio::awaitable<Status> ConnectTo(const asio::ip::tcp::endpoint& endpoint);
+  std::span<char> Room();
+  void Received(size_t bytes, size_t room);
   Status Cancelled() const;
   // Why an operation ended: the interruption if there was one, else kUnavailable with `text`.
   Status Failure(std::string_view text) const;

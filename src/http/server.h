@@ -38,6 +38,10 @@ class Responder {
   virtual asio::awaitable<Status> BeginStream(int status, Headers headers) = 0;
   virtual asio::awaitable<Status> Write(std::string_view bytes) = 0;
   virtual asio::awaitable<Status> EndStream() = 0;
+  // Write without a coroutine: true when all of it is with the kernel. Otherwise Settle() must
+  // come before any other Write: it waits for the rest, or says what is wrong.
+  virtual bool WriteNow(std::string_view bytes) = 0;
+  virtual asio::awaitable<Status> Settle() = 0;
   // Breaks the connection so that the client sees a truncated stream, not a clean end.
   virtual void AbortStream() = 0;
 

@@ -388,6 +388,11 @@ asio::awaitable<bool> Attempt::BeginAnswer(const RequestPlan& plan, std::string_
   co_return begun.ok();
 }
 
+bool Attempt::ForwardNow(std::string_view& events, StreamRecord& record, http::Responder& responder) {
+  if (record.logprobs || (record.generate && !record.with_comments())) return false;
+  return responder.WriteNow(record.Take(events)) && events.empty();
+}
+
 // Whole events to the client, without the comments that are for us. An error among them that
 // another pair can mend becomes decode's failure instead.
 asio::awaitable<Status> Attempt::ForwardAll(const RequestPlan& plan, std::string_view events,
@@ -444,29 +449,44 @@ asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan, St
     decode_.failure = CannotResume();
     co_return co_await GiveUp();
   }
+  const Duration idle = services_->options.stream_idle_timeout;
   SseFramer framer;
+  std::string_view events;  // whole ones that wait to be forwarded
+  // The first events are judged before anything is sent. Later ones go from socket to socket as they
+  // come, and this coroutine sleeps until one of them needs more than that.
+  const http::ClientStream::Sink judge = [&](std::string_view piece) {
+    events = framer.Feed(piece);
+    return false;
+  };
+  const http::ClientStream::Sink forward = [&](std::string_view piece) {
+    decode_.progress = Now();
+    events = framer.Feed(piece);
+    return !framer.failed() && !framer.done() && ForwardNow(events, record, responder);
+  };
   TimePoint deadline = plan.head_deadline;
   while (!framer.done()) {
-    auto piece = co_await decode_.stream->Read(deadline);
+    events = {};
+    const Status read = co_await decode_.stream->ReadEach(deadline, idle, decode_spoke_ ? forward : judge);
     if (exchange_->client_gone()) co_return ClientGone();
-    if (!piece.ok() || framer.failed()) {
-      if (!failed()) {
-        decode_.failure = FailureOf(piece.ok() ? Error(Code::kTooLarge, "an event without end") : piece.status());
-      }
+    if (!read.ok() || framer.failed()) {
+      if (!failed()) decode_.failure = FailureOf(read.ok() ? Error(Code::kTooLarge, "an event without end") : read);
       break;
     }
     decode_.progress = Now();
-    if (piece->empty()) break;
-    const std::string_view events = framer.Feed(*piece);
-    if (events.empty()) continue;
-    if (!decode_spoke_ && !co_await BeginAnswer(plan, events, record, responder)) {
-      if (exchange_->client_gone()) co_return ClientGone();
-      break;
+    if (!decode_spoke_) {
+      if (events.empty() && decode_.stream->ended()) break;
+      if (events.empty()) continue;
+      if (!co_await BeginAnswer(plan, events, record, responder)) {
+        if (exchange_->client_gone()) co_return ClientGone();
+        break;
+      }
+    } else if (Status s = co_await responder.Settle(); !s.ok()) {
+      co_return ClientGone();
     }
     const Status sent = co_await ForwardAll(plan, events, record, responder);
     if (!sent.ok()) co_return ClientGone();
-    if (decode_.failure) break;
-    deadline = Now() + services_->options.stream_idle_timeout;
+    if (decode_.failure || decode_.stream->ended()) break;
+    deadline = Now() + idle;
   }
   if (failed() || !framer.done()) {
     if (!failed() && framer.last_was_error()) co_return co_await EndBadStream(responder);

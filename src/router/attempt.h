@@ -112,6 +112,9 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
                                               http::Responder& responder);
   asio::awaitable<bool> BeginAnswer(const RequestPlan& plan, std::string_view first_events,
                                     StreamRecord& record, http::Responder& responder);
+  // ForwardAll for what needs no waiting: false when it has left something in `events`, or to the
+  // responder's Settle.
+  bool ForwardNow(std::string_view& events, StreamRecord& record, http::Responder& responder);
   asio::awaitable<Status> ForwardAll(const RequestPlan& plan, std::string_view events,
                                      StreamRecord& record, http::Responder& responder);
   asio::awaitable<Status> ForwardGenerate(const RequestPlan& plan, std::string_view events,
