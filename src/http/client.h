@@ -4,7 +4,8 @@
 // byte) is replaced once, silently; nothing else is retried here. Every step has a deadline.
 // Thread-safe; each ClientStream belongs to one coroutine. Connections live on the Client's executor,
 // but those of a coroutine that runs on another io_context's executor live there, in a pool of that
-// context: with one io_context per thread no operation leaves its thread.
+// context: with one io_context per thread no operation leaves its thread. Such a context must outlive
+// the Client.
 #pragma once
 
 #include <chrono>
