@@ -31,7 +31,7 @@ void CheckInjection(router::Api api, std::string_view body, const Result<json::v
     return;
   }
   const router::Bootstrap bootstrap{"10.0.0.1", 8998, router::DrawRooms(facts->samples)};
-  const auto out = json::Parse(router::InjectBootstrap(body, *facts, bootstrap));
+  const auto out = json::Parse(router::InjectBootstrap(body, *facts, bootstrap).Whole(body));
   Require(out.ok() && out->is_object(), "the result is no object");
   json::object expected = parsed->get_object(), rest = out->get_object();
   for (const char* key : {"bootstrap_host", "bootstrap_port", "bootstrap_room"}) {

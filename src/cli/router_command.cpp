@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -20,6 +21,7 @@
 #include "cli/web_page.h"
 #include "common/log.h"
 #include "common/log_file.h"
+#include "http/event_loops.h"
 #include "router/router.h"
 
 namespace baton::cli {
@@ -119,8 +121,9 @@ Result<router::RouterOptions> ToOptions(RouterFlags& flags) {
 // period is over or a second signal comes.
 class Shutdown {
  public:
-  Shutdown(boost::asio::io_context& io, router::Router& router, Duration delay, Duration grace)
-      : io_(io), router_(router), delay_(delay), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
+  // Readiness ends at once, the listener `delay` later; `stop` ends the process's loops.
+  Shutdown(boost::asio::io_context& io, router::Router& router, Duration delay, Duration grace, std::function<void()> stop)
+      : stop_(std::move(stop)), router_(router), delay_(delay), grace_(grace), signals_(io, SIGINT, SIGTERM), timer_(io) {
     signals_.async_wait([this](const boost::system::error_code& ec, int) {
       if (!ec) Begin();
     });
@@ -150,10 +153,10 @@ class Shutdown {
   }
   void Finish() {
     router_.Stop();
-    io_.stop();
+    stop_();
   }
 
-  boost::asio::io_context& io_;
+  const std::function<void()> stop_;
   router::Router& router_;
   const Duration delay_;
   const Duration grace_;
@@ -219,21 +222,17 @@ int RunRouter(CLI::App& command, RouterFlags& flags) {
   }
   const Duration grace = options->shutdown_grace;
   RaiseFileLimit();
-  const int threads = static_cast<int>(std::max(flags.threads, 1u));
-  boost::asio::io_context io(threads);
   options->index_html = web::kChatPage;
-  auto router = router::Router::Start(io.get_executor(), std::move(*options));
+  http::EventLoops loops(flags.threads);
+  auto router = router::Router::Start(loops.main().get_executor(), std::move(*options), loops.executors());
   if (!router.ok()) {
     fmt::print(stderr, "baton router: {}\n", router.status().message());
     return router.status().code() == Code::kUnavailable ? 1 : 2;
   }
-  const Shutdown shutdown(io, **router, Millis(flags.drain_delay_s * 1000), grace);
-  RouterReload reload(io, **router, {flags.prefill, flags.options.decode, flags.options.worker_urls}, std::move(config));
-  const ReopenOnSignal reopen(io, **router);
-  std::vector<std::thread> extra;
-  for (int i = 1; i < threads; ++i) extra.emplace_back([&io] { io.run(); });
-  io.run();
-  for (std::thread& thread : extra) thread.join();
+  const Shutdown shutdown(loops.main(), **router, Millis(flags.drain_delay_s * 1000), grace, [&loops] { loops.Stop(); });
+  RouterReload reload(loops.main(), **router, {flags.prefill, flags.options.decode, flags.options.worker_urls}, std::move(config));
+  const ReopenOnSignal reopen(loops.main(), **router);
+  loops.Run();
   return 0;
 }
 

@@ -1,5 +1,11 @@
 #include "http/client.h"
 
+#include <mutex>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/this_coro.hpp>
+
 #include "http/client_stream.h"
 #include "http/request_check.h"
 #include "http/response_head.h"
@@ -30,9 +36,9 @@ std::string RequestHead(const Origin& origin, const ClientRequest& request) {
     if (!IsFramingField(name)) AppendField(head, name, value);
   }
   const bool bodiless = request.method == "GET" || request.method == "HEAD";
-  if (!request.body.empty() || !bodiless) {
+  if (request.body_bytes() > 0 || !bodiless) {
     head.append("Content-Length: ");
-    AppendNumber(head, request.body.size());
+    AppendNumber(head, request.body_bytes());
     head.append("\r\n");
   }
   return head.append("\r\n");
@@ -49,29 +55,58 @@ Status CheckStartLine(const ClientRequest& request) {
 
 }  // namespace
 
+// One pool for the Client's executor, and one for each other io_context that asks.
 struct Client::Impl {
-  std::shared_ptr<ClientPool> pool;
+  Impl(asio::any_io_executor executor, const ClientOptions& options)
+      : own(std::make_shared<ClientPool>(std::move(executor), options, std::make_shared<TlsClientContext>(options.tls))) {}
+
+  std::shared_ptr<ClientPool> PoolFor(const asio::any_io_executor& caller);
+  std::vector<std::shared_ptr<ClientPool>> Pools();
+
+  const std::shared_ptr<ClientPool> own;
+  std::mutex mutex;
+  std::vector<std::shared_ptr<ClientPool>> others;
 };
 
-Client::Client(asio::any_io_executor executor, ClientOptions options)
-    : impl_(std::make_shared<Impl>()) {
-  impl_->pool = std::make_shared<ClientPool>(std::move(executor), options);
+std::shared_ptr<ClientPool> Client::Impl::PoolFor(const asio::any_io_executor& caller) {
+  // A strand's coroutine may run on any thread of its context: its sockets are the Client's.
+  if (!caller.target<asio::io_context::executor_type>() || caller == own->executor()) return own;
+  const std::lock_guard lock(mutex);
+  for (const auto& pool : others) {
+    if (pool->executor() == caller) return pool;
+  }
+  return others.emplace_back(std::make_shared<ClientPool>(caller, own->options(), own->tls()));
 }
 
-Client::~Client() { impl_->pool->Close(); }
+std::vector<std::shared_ptr<ClientPool>> Client::Impl::Pools() {
+  const std::lock_guard lock(mutex);
+  std::vector<std::shared_ptr<ClientPool>> all = others;
+  all.push_back(own);
+  return all;
+}
 
-void Client::CloseIdle() { impl_->pool->CloseIdle(); }
+Client::Client(asio::any_io_executor executor, ClientOptions options)
+    : impl_(std::make_shared<Impl>(std::move(executor), options)) {}
+
+Client::~Client() {
+  for (const auto& pool : impl_->Pools()) pool->Close();
+}
+
+void Client::CloseIdle() {
+  for (const auto& pool : impl_->Pools()) pool->CloseIdle();
+}
 
 asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin origin,
                                                                      ClientRequest request,
                                                                      TimePoint deadline) {
   // Held here, so that the Client may go away while a request is under way.
-  const std::shared_ptr<ClientPool> pool = impl_->pool;
+  const std::shared_ptr<ClientPool> pool = impl_->PoolFor(co_await asio::this_coro::executor);
   if (Status status = CheckStartLine(request); !status.ok()) co_return status;
   const std::string head = RequestHead(origin, request);
   SendList list;
   list.Add(head);
   list.Add(request.body);
+  list.Add(request.shared_part());
   const bool head_request = request.method == "HEAD";
 
   Status stale;
@@ -89,7 +124,7 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
     // Else the server closed the idle connection just as we took it. A new one decides.
   }
   auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
-  const Status connected = co_await connection->Connect(pool->options(), pool->tls(), deadline);
+  const Status connected = co_await connection->Connect(pool->options(), *pool->tls(), deadline);
   // Nobody listens any more: the server was not closing an idle connection, it went away.
   if (!connected.ok() && connected.code() == Code::kUnavailable && !stale.ok()) co_return stale;
   if (!connected.ok()) co_return connected;

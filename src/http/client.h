@@ -3,10 +3,14 @@
 // A pooled connection that turns out to be stale (closed by the peer before the first response
 // byte, or dead: the request is not even acknowledged) is replaced once, silently; nothing else is
 // retried here. Every step has a deadline.
-// Thread-safe when used from one io_context's threads; each ClientStream belongs to one coroutine.
+// Thread-safe; each ClientStream belongs to one coroutine. Connections live on the Client's executor,
+// but those of a coroutine that runs on another io_context's executor live there, in a pool of that
+// context: with one io_context per thread no operation leaves its thread. Such a context must outlive
+// the Client.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -54,6 +58,14 @@ class ClientStream {
   // The next piece of the body (de-chunked) as it arrives; empty at the end.
   // kUnavailable when the peer closes early, kDeadlineExceeded, kCancelled.
   virtual asio::awaitable<Result<std::string>> Read(TimePoint deadline) = 0;
+  // Gives each piece to `sink` as it arrives until the sink returns false (OK) or the body has ended
+  // (OK, ended()). Costs less per piece than Read: the caller's coroutine sleeps meanwhile. The sink
+  // runs on the caller's executor and must not use the stream; a piece lives until the next read.
+  // kDeadlineExceeded when the first piece is not there by `deadline` or a later one `idle` after
+  // the one before; else as Read.
+  using Sink = std::function<bool(std::string_view piece)>;
+  virtual asio::awaitable<Status> ReadEach(TimePoint deadline, Duration idle, const Sink& sink) = 0;
+  virtual bool ended() const = 0;
   // The rest of the body, at most max_bytes (kTooLarge).
   virtual asio::awaitable<Result<std::string>> ReadAll(TimePoint deadline, size_t max_bytes) = 0;
   virtual void Cancel() = 0;
@@ -64,6 +76,14 @@ struct ClientRequest {
   std::string target = "/";
   Headers headers;       // Host and Content-Length are added
   std::string body;
+  // What follows `body`: the bytes of *shared from `shared_begin` on. Several requests may send them.
+  std::shared_ptr<const std::string> shared;
+  size_t shared_begin = 0;
+
+  std::string_view shared_part() const {
+    return shared ? std::string_view(*shared).substr(shared_begin) : std::string_view();
+  }
+  size_t body_bytes() const { return body.size() + shared_part().size(); }
 };
 
 // A pooled connection keeps timers pending; CloseIdle or ~Client lets an io_context run dry.

@@ -1,6 +1,7 @@
 #include "http/client_connection.h"
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/compose.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "http/resolve.h"
@@ -12,6 +13,9 @@ using asio::ip::tcp;
 namespace {
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+
+// Not a failure by itself: whoever reads knows whether more had to come.
+Status PeerClosed() { return Status(Code::kNotFound, "the peer has closed"); }
 
 bool IsCancelled(const asio::cancellation_state& state) {
   return state.cancelled() != asio::cancellation_type::none;
@@ -135,7 +139,7 @@ asio::awaitable<Status> ClientConnection::Write(SendList list) {
 }
 
 asio::awaitable<Result<size_t>> ClientConnection::ReadTls() {
-  const std::span<char> room = buffer_.Prepare(std::max(read_room_, buffer_.size() * 2));
+  const std::span<char> room = Room();
   while (true) {
     size_t bytes = 0;
     const TlsSession::Step step = tls_->Read(room, &bytes);
@@ -143,8 +147,7 @@ asio::awaitable<Result<size_t>> ClientConnection::ReadTls() {
     if (step == TlsSession::Step::kFailed) co_return Failure(tls_->problem());
     if (step == TlsSession::Step::kClosed) co_return size_t{0};
     if (step == TlsSession::Step::kDone) {
-      buffer_.Commit(bytes);
-      if (bytes == room.size() && read_room_ < kMaxBufferBytes) read_room_ *= 2;
+      Received(bytes, room.size());
       co_return bytes;
     }
     const auto [ec] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
@@ -157,17 +160,59 @@ asio::awaitable<Result<size_t>> ClientConnection::ReadTls() {
 asio::awaitable<Result<size_t>> ClientConnection::Read() {
   if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
   if (tls_) co_return co_await ReadTls();
-  const std::span<char> room = buffer_.Prepare(std::max(read_room_, buffer_.size() * 2));
+  const std::span<char> room = Room();
   const auto [ec, bytes] =
       co_await socket_.async_read_some(asio::buffer(room.data(), room.size()), kAwait);
   if (watchdog_->reason() != Code::kOk) co_return Failure("");
   if (ec == asio::error::eof) co_return size_t{0};
   if (ec == asio::error::operation_aborted) co_return Cancelled();
   if (ec) co_return Failure(ec.message());
+  Received(bytes, room.size());
+  co_return bytes;
+}
+
+std::span<char> ClientConnection::Room() {
+  return buffer_.Prepare(std::max(read_room_, buffer_.size() * 2));
+}
+
+void ClientConnection::Received(size_t bytes, size_t room) {
   buffer_.Commit(bytes);
   // A full read means that the peer is fast: fewer, larger reads from here on.
-  if (bytes == room.size() && read_room_ < kMaxBufferBytes) read_room_ *= 2;
-  co_return bytes;
+  if (bytes == room && read_room_ < kMaxBufferBytes) read_room_ *= 2;
+}
+
+asio::awaitable<Status> ClientConnection::ReadTlsWhile(const std::function<bool()>& more) {
+  while (true) {
+    const auto bytes = co_await ReadTls();
+    if (!bytes.ok()) co_return bytes.status();
+    if (*bytes == 0) co_return PeerClosed();
+    if (!more()) co_return Status::Ok();
+    if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+  }
+}
+
+asio::awaitable<Status> ClientConnection::ReadWhile(const std::function<bool()>& more) {
+  if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+  if (tls_) co_return co_await ReadTlsWhile(more);
+  size_t room_bytes = 0;  // of the read under way
+  const auto step = [&](auto& self, boost::system::error_code ec = {}, size_t bytes = 0) {
+    if (room_bytes > 0 && !ec) {
+      if (watchdog_->reason() != Code::kOk) return self.complete(ec);
+      Received(bytes, room_bytes);
+      if (!more()) return self.complete(ec);
+      if (self.cancelled() != asio::cancellation_type::none) ec = asio::error::operation_aborted;
+    }
+    if (ec) return self.complete(ec);
+    const std::span<char> room = Room();
+    room_bytes = room.size();
+    socket_.async_read_some(asio::buffer(room.data(), room.size()), std::move(self));
+  };
+  const auto [ec] = co_await asio::async_compose<decltype(kAwait), void(boost::system::error_code)>(step, kAwait, socket_);
+  if (watchdog_->reason() != Code::kOk) co_return Failure("");
+  if (ec == asio::error::eof) co_return PeerClosed();
+  if (ec == asio::error::operation_aborted) co_return Cancelled();
+  if (ec) co_return Failure(ec.message());
+  co_return Status::Ok();
 }
 
 }  // namespace baton::http

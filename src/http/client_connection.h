@@ -7,7 +7,9 @@
 // finished operation is on its way back would otherwise be lost.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -36,6 +38,9 @@ class ClientConnection {
   asio::awaitable<Status> Write(SendList list);
   // More bytes in buffer(), at least one; 0 when the peer has closed.
   asio::awaitable<Result<size_t>> Read();
+  // Reads into buffer() and calls `more` after each read, without waking the caller's coroutine in
+  // between, until it returns false. kNotFound when the peer has closed.
+  asio::awaitable<Status> ReadWhile(const std::function<bool()>& more);
 
   bool Stale() const;
   void Close();
@@ -46,7 +51,10 @@ class ClientConnection {
   asio::awaitable<Status> ConnectTo(const asio::ip::tcp::endpoint& endpoint);
   asio::awaitable<Status> Secure(TlsClientContext& tls);
   asio::awaitable<Result<size_t>> ReadTls();
+  asio::awaitable<Status> ReadTlsWhile(const std::function<bool()>& more);
   Status Took(std::string_view what, Duration longer_than) const;
+  std::span<char> Room();
+  void Received(size_t bytes, size_t room);
   Status Cancelled() const;
   // Why an operation ended: the interruption if there was one, else kUnavailable with `text`.
   Status Failure(std::string_view text) const;

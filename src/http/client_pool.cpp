@@ -2,10 +2,11 @@
 
 namespace baton::http {
 
-ClientPool::ClientPool(asio::any_io_executor executor, ClientOptions options)
+ClientPool::ClientPool(asio::any_io_executor executor, ClientOptions options,
+                       std::shared_ptr<TlsClientContext> tls)
     : executor_(std::move(executor)),
       options_(std::move(options)),
-      tls_(std::make_shared<TlsClientContext>(options_.tls)),
+      tls_(std::move(tls)),
       sweep_(executor_) {}
 
 std::shared_ptr<ClientConnection> ClientPool::Take(const Origin& origin, Duration* idle_for) {

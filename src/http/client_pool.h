@@ -17,11 +17,12 @@ namespace baton::http {
 
 class ClientPool : public std::enable_shared_from_this<ClientPool> {
  public:
-  ClientPool(asio::any_io_executor executor, ClientOptions options);
+  // `tls`: may be shared with other pools.
+  ClientPool(asio::any_io_executor executor, ClientOptions options, std::shared_ptr<TlsClientContext> tls);
 
   const asio::any_io_executor& executor() const { return executor_; }
   const ClientOptions& options() const { return options_; }
-  TlsClientContext& tls() { return *tls_; }
+  const std::shared_ptr<TlsClientContext>& tls() const { return tls_; }
 
   // A connection that still looks alive, or nullptr. `idle_for` tells for how long it lay here.
   std::shared_ptr<ClientConnection> Take(const Origin& origin, Duration* idle_for);

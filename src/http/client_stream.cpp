@@ -29,6 +29,11 @@ Status PooledStream::Corrupt(std::string_view what) {
                what);
 }
 
+Status PooledStream::ClosedEarly() {
+  return Error(Code::kUnavailable, "{}: closed the connection in the middle of its answer",
+               connection_->origin().ToString());
+}
+
 asio::awaitable<Status> PooledStream::Exchange(SendList request, bool head_request,
                                                TimePoint deadline, bool verify) {
   connection_->watchdog().SetDeadline(deadline);
@@ -102,6 +107,30 @@ asio::awaitable<Result<std::string>> PooledStream::Read(TimePoint deadline) {
   co_return piece;
 }
 
+bool PooledStream::HandOut(Duration idle, const Sink& sink) {
+  piece_.clear();
+  failure_ = TakeBuffered(&piece_);
+  if (!failure_.ok()) return false;
+  if (piece_.empty()) return !ended_;
+  if (!ended_) connection_->watchdog().SetDeadline(Now() + idle);
+  return sink(piece_) && !ended_;
+}
+
+asio::awaitable<Status> PooledStream::ReadEach(TimePoint deadline, Duration idle, const Sink& sink) {
+  if (!failure_.ok() || ended_) co_return failure_;
+  connection_->watchdog().SetDeadline(deadline);
+  if (!HandOut(idle, sink)) co_return failure_;
+  const std::function<bool()> hand_out = [&] { return HandOut(idle, sink); };
+  const Status read = co_await connection_->ReadWhile(hand_out);
+  if (failure_.ok() && !ended_) failure_ = read;
+  if (failure_.code() == Code::kNotFound) {  // the peer has closed
+    failure_ = Status::Ok();
+    EndMessage(false);
+    if (decoder_ || length_) failure_ = ClosedEarly();
+  }
+  co_return failure_;
+}
+
 asio::awaitable<Result<std::string>> PooledStream::ReadAll(TimePoint deadline, size_t max_bytes) {
   std::string body;
   if (!failure_.ok()) co_return failure_;
@@ -125,9 +154,7 @@ asio::awaitable<Status> PooledStream::ReadInto(std::string* out) {
     const auto bytes = co_await connection_->Read();
     if (!bytes.ok()) co_return bytes.status();
     if (*bytes > 0) continue;
-    if (decoder_ || length_)
-      co_return Error(Code::kUnavailable, "{}: closed the connection in the middle of its answer",
-                      connection_->origin().ToString());
+    if (decoder_ || length_) co_return ClosedEarly();
     EndMessage(false);
     co_return Status::Ok();
   }

@@ -28,6 +28,8 @@ class PooledStream final : public ClientStream {
   int status() const override { return status_; }
   const Headers& headers() const override { return headers_; }
   asio::awaitable<Result<std::string>> Read(TimePoint deadline) override;
+  asio::awaitable<Status> ReadEach(TimePoint deadline, Duration idle, const Sink& sink) override;
+  bool ended() const override { return ended_; }
   asio::awaitable<Result<std::string>> ReadAll(TimePoint deadline, size_t max_bytes) override;
   void Cancel() override;
 
@@ -38,8 +40,11 @@ class PooledStream final : public ClientStream {
   // Appends the next bytes of the body to *out; with nothing appended the body is at its end.
   asio::awaitable<Status> ReadInto(std::string* out);
   Status TakeBuffered(std::string* out);
+  // What is buffered to `sink`. False: no further piece is wanted or to be had (failure_, ended_).
+  bool HandOut(Duration idle, const Sink& sink);
   void EndMessage(bool reusable);
   Status Corrupt(std::string_view what);
+  Status ClosedEarly();
 
   const std::shared_ptr<ClientPool> pool_;
   const std::shared_ptr<ClientConnection> connection_;
@@ -49,6 +54,7 @@ class PooledStream final : public ClientStream {
   std::optional<ChunkDecoder> decoder_;
   std::optional<uint64_t> length_;  // what is left of it; neither of the two: until close
   Headers headers_;
+  std::string piece_;  // of ReadEach
   Status failure_;
   bool got_bytes_ = false;
   bool ended_ = false;

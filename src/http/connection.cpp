@@ -11,8 +11,12 @@ namespace baton::http {
 
 namespace {
 
-// A body is given room as it arrives, so that a large Content-Length alone costs no memory.
+// A body is given room as it arrives, so that a large Content-Length alone costs no memory: a first
+// piece, a larger one once something came, then as much again as is there.
 constexpr size_t kFirstBodyBytes = 64 << 10;
+constexpr size_t kNextBodyBytes = 128 << 10;
+// Up to here the whole room is reserved at once: untouched pages cost nothing, growing would copy.
+constexpr size_t kReservedBodyBytes = 1 << 20;
 // How long, after the last word, a client may go on sending before the socket closes. Closing at
 // once would reset the connection and could take the answer away from the client.
 constexpr auto kLingerTime = std::chrono::seconds(2);
@@ -123,8 +127,10 @@ std::span<char> Connection::ReadRoom() {
   if (state_ == State::kBody && framing_.length && buffer_.empty()) {
     std::string& body = request_.body;
     const size_t left = *framing_.length - body_received_;
-    if (body_received_ == body.size())
-      body.resize(body_received_ + std::min(left, std::max(kFirstBodyBytes, body_received_)));
+    if (body_received_ == body.size()) {
+      const size_t next = body_received_ == 0 ? kFirstBodyBytes : std::max(kNextBodyBytes, body_received_);
+      body.resize(body_received_ + std::min(left, next));
+    }
     reading_body_ = true;
     return std::span(body).subspan(body_received_);
   }
@@ -309,6 +315,7 @@ bool Connection::StartBody() {
     return false;
   }
   body_received_ = 0;
+  if (framing_.length) request_.body.reserve(std::min<size_t>(*framing_.length, kReservedBodyBytes));
   if (framing_.chunked) decoder_.emplace(options.max_body_bytes);
   state_ = State::kBody;
   if (buffer_.empty() && !http10_ && request_.headers.Has("Expect"))

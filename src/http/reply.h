@@ -29,6 +29,8 @@ class Reply final : public Responder {
   asio::awaitable<Status> BeginStream(int status, Headers headers) override;
   asio::awaitable<Status> Write(std::string_view bytes) override;
   asio::awaitable<Status> EndStream() override;
+  bool WriteNow(std::string_view bytes) override;
+  asio::awaitable<Status> Settle() override;
   void AbortStream() override;
   void OnDisconnect(std::function<void()> callback) override;
   bool disconnected() const override { return disconnected_; }
@@ -66,6 +68,7 @@ class Reply final : public Responder {
   bool chunked_ = false;
   bool drop_body_ = false;
   std::string head_;  // keeps its storage from request to request
+  std::string rest_;  // what WriteNow could not send
   std::function<void()> callback_;
   std::string more_;  // fields for the next head
   std::string note_;

@@ -53,6 +53,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
         reload(executor) {}
 
   Status Listen();
+  asio::any_io_executor NextExecutor();
   void Accept();
   void OnAccept(const boost::system::error_code& ec, TcpSocket socket);
   void CloseAcceptor();
@@ -65,7 +66,14 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   asio::steady_timer pause;
   asio::steady_timer reload;  // of certificates
   uint16_t port = 0;
+  size_t accepted = 0;
 };
+
+// For the next connection.
+asio::any_io_executor Server::Impl::NextExecutor() {
+  const auto& loops = core->options().loops;
+  return loops.empty() ? MakeStrand(executor) : loops[accepted++ % loops.size()];
+}
 
 Status Server::Impl::Listen() {
   const ServerOptions& options = core->options();
@@ -90,7 +98,7 @@ Status Server::Impl::Listen() {
 void Server::Impl::Accept() {
   const std::lock_guard lock(mutex);
   if (!acceptor.is_open()) return;
-  acceptor.async_accept(MakeStrand(executor), [self = shared_from_this()](
+  acceptor.async_accept(NextExecutor(), [self = shared_from_this()](
                                                   const boost::system::error_code& ec,
                                                   TcpSocket socket) {
     self->OnAccept(ec, std::move(socket));

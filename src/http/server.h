@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -40,6 +41,10 @@ class Responder {
   virtual asio::awaitable<Status> BeginStream(int status, Headers headers) = 0;
   virtual asio::awaitable<Status> Write(std::string_view bytes) = 0;
   virtual asio::awaitable<Status> EndStream() = 0;
+  // Write without a coroutine: true when all of it is with the kernel. Otherwise Settle() must
+  // come before any other Write: it waits for the rest, or says what is wrong.
+  virtual bool WriteNow(std::string_view bytes) = 0;
+  virtual asio::awaitable<Status> Settle() = 0;
   // Breaks the connection so that the client sees a truncated stream, not a clean end.
   virtual void AbortStream() = 0;
 
@@ -82,6 +87,9 @@ struct ServerOptions {
   std::chrono::milliseconds idle_timeout{75'000};    // keep-alive connection between requests
   std::chrono::milliseconds write_timeout{30'000};
   ServerTlsOptions tls;  // no certificate: plain HTTP
+  // Executors that one thread each runs: every connection is given to the next of them and stays
+  // there. Empty: strands of the Server's executor.
+  std::vector<asio::any_io_executor> loops;
 };
 
 class Server {

@@ -91,6 +91,12 @@ asio::awaitable<Status> Transport::WriteSlowly(SendList list, Duration timeout) 
   }
 }
 
+size_t Transport::WriteNow(std::string_view bytes) {
+  if (!open_ || tls_) return 0;
+  const ssize_t sent = ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  return sent > 0 ? static_cast<size_t>(sent) : 0;
+}
+
 void Transport::WriteBestEffort(std::string_view bytes) {
   if (!open_) return;
   SendList list;

@@ -245,7 +245,8 @@ asio::awaitable<void> Attempt::AwaitEvidence() {
   }
 }
 
-asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string body,
+asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, SplicedBody spliced,
+                                            std::shared_ptr<const std::string> body,
                                             StreamRecord& record, http::Responder& responder) {
   const Self self = shared_from_this();
   keep_prefill_body_ = plan.merge_logprobs() && prefill_.lease && !record.logprobs;
@@ -257,11 +258,10 @@ asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, std::string
   request.method = "POST";
   request.target = PathOf(plan.api);
   request.headers = plan.forward;
-  if (prefill_.lease) {
-    request.body = body;
-    Launch(prefill_, request, plan.head_deadline);
-  }
-  request.body = std::move(body);
+  request.body = std::move(spliced.front);
+  request.shared = std::move(body);
+  request.shared_begin = spliced.rest;
+  if (prefill_.lease) Launch(prefill_, request, plan.head_deadline);
   if (plan.track) request.headers.Set(api::kStreamIdsHeader, "1");
   Launch(decode_, std::move(request), plan.head_deadline);
 
@@ -391,6 +391,11 @@ asio::awaitable<bool> Attempt::BeginAnswer(const RequestPlan& plan, std::string_
   co_return begun.ok();
 }
 
+bool Attempt::ForwardNow(std::string_view& events, StreamRecord& record, http::Responder& responder) {
+  if (record.logprobs || (record.generate && !record.with_comments())) return false;
+  return responder.WriteNow(record.Take(events)) && events.empty();
+}
+
 // Whole events to the client, without the comments that are for us. An error among them that
 // another pair can mend becomes decode's failure instead.
 asio::awaitable<Status> Attempt::ForwardAll(const RequestPlan& plan, std::string_view events,
@@ -448,30 +453,45 @@ asio::awaitable<AttemptResult> Attempt::AnswerStream(const RequestPlan& plan, St
     co_return co_await GiveUp();
   }
   metrics::Histogram* const between = plan.series->between_events[static_cast<size_t>(plan.api)];
+  const Duration idle = services_->options.stream_idle_timeout;
   SseFramer framer;
+  std::string_view events;  // whole ones that wait to be forwarded
+  // The first events are judged before anything is sent. Later ones go from socket to socket as they
+  // come, and this coroutine sleeps until one of them needs more than that.
+  const http::ClientStream::Sink judge = [&](std::string_view piece) {
+    events = framer.Feed(piece);
+    return false;
+  };
+  const http::ClientStream::Sink forward = [&](std::string_view piece) {
+    const TimePoint before = std::exchange(decode_.progress, Now());
+    between->Observe(Seconds(decode_.progress - before));
+    events = framer.Feed(piece);
+    return !framer.failed() && !framer.done() && ForwardNow(events, record, responder);
+  };
   TimePoint deadline = plan.head_deadline;
   while (!framer.done()) {
-    auto piece = co_await decode_.stream->Read(deadline);
+    events = {};
+    const Status read = co_await decode_.stream->ReadEach(deadline, idle, decode_spoke_ ? forward : judge);
     if (exchange_->client_gone()) co_return ClientGone();
-    if (!piece.ok() || framer.failed()) {
-      if (!failed()) {
-        decode_.failure = FailureOf(piece.ok() ? Error(Code::kTooLarge, "an event without end") : piece.status());
-      }
+    if (!read.ok() || framer.failed()) {
+      if (!failed()) decode_.failure = FailureOf(read.ok() ? Error(Code::kTooLarge, "an event without end") : read);
       break;
     }
-    const TimePoint before = std::exchange(decode_.progress, Now());
-    if (piece->empty()) break;
-    if (decode_spoke_) between->Observe(Seconds(decode_.progress - before));
-    const std::string_view events = framer.Feed(*piece);
-    if (events.empty()) continue;
-    if (!decode_spoke_ && !co_await BeginAnswer(plan, events, record, responder)) {
-      if (exchange_->client_gone()) co_return ClientGone();
-      break;
+    decode_.progress = Now();
+    if (!decode_spoke_) {
+      if (events.empty() && decode_.stream->ended()) break;
+      if (events.empty()) continue;
+      if (!co_await BeginAnswer(plan, events, record, responder)) {
+        if (exchange_->client_gone()) co_return ClientGone();
+        break;
+      }
+    } else if (Status s = co_await responder.Settle(); !s.ok()) {
+      co_return ClientGone();
     }
     const Status sent = co_await ForwardAll(plan, events, record, responder);
     if (!sent.ok()) co_return ClientGone();
-    if (decode_.failure) break;
-    deadline = Now() + services_->options.stream_idle_timeout;
+    if (decode_.failure || decode_.stream->ended()) break;
+    deadline = Now() + idle;
   }
   if (failed() || !framer.done()) {
     if (!failed() && framer.last_was_error()) co_return co_await EndBadStream(responder);

@@ -68,9 +68,10 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   Attempt(std::shared_ptr<Services> services, std::shared_ptr<Exchange> exchange, Lease prefill,
           Lease decode);
 
-  // Sends `body` (bootstrap fields included) and drives the answer into `responder`. A responder
-  // that has started already gets the continuation of what `record` holds.
-  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, std::string body, StreamRecord& record,
+  // Sends `spliced` (bootstrap fields included) with `body` behind it and drives the answer into
+  // `responder`. A responder that has started already gets the continuation of what `record` holds.
+  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, SplicedBody spliced,
+                                     std::shared_ptr<const std::string> body, StreamRecord& record,
                                      http::Responder& responder);
 
  private:
@@ -112,6 +113,9 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
                                               http::Responder& responder);
   asio::awaitable<bool> BeginAnswer(const RequestPlan& plan, std::string_view first_events,
                                     StreamRecord& record, http::Responder& responder);
+  // ForwardAll for what needs no waiting: false when it has left something in `events`, or to the
+  // responder's Settle.
+  bool ForwardNow(std::string_view& events, StreamRecord& record, http::Responder& responder);
   asio::awaitable<Status> ForwardAll(const RequestPlan& plan, std::string_view events,
                                      StreamRecord& record, http::Responder& responder);
   asio::awaitable<Status> ForwardGenerate(const RequestPlan& plan, std::string_view events,

@@ -185,21 +185,26 @@ std::vector<int64_t> DrawRooms(size_t count) {
   return rooms;
 }
 
-std::string InjectMembers(std::string_view body, const BodyFacts& facts, std::string_view members) {
-  std::string out;
-  out.reserve(body.size() + members.size() + 1);
-  out.append(body.substr(0, facts.after_brace));
-  out.append(members);
-  if (facts.needs_comma) out += ',';
-  size_t at = facts.after_brace;
+SplicedBody InjectMembers(std::string_view body, const BodyFacts& facts, std::string_view members) {
+  SplicedBody out;
+  if (members.empty()) return out;
+  const size_t copied = facts.cuts.empty() ? facts.after_brace : body.size();
+  out.front.reserve(copied + members.size() + 1);
+  out.front.append(body.substr(0, facts.after_brace));
+  out.front.append(members);
+  if (facts.needs_comma) out.front += ',';
+  out.rest = facts.after_brace;
+  if (facts.cuts.empty()) return out;
   for (const BodyFacts::Span& cut : facts.cuts) {
-    out.append(body.substr(at, cut.begin - at));
-    at = cut.end;
+    out.front.append(body.substr(out.rest, cut.begin - out.rest));
+    out.rest = cut.end;
   }
-  return out.append(body.substr(at));
+  out.front.append(body.substr(out.rest));
+  out.rest = body.size();
+  return out;
 }
 
-std::string InjectBootstrap(std::string_view body, const BodyFacts& facts,
+SplicedBody InjectBootstrap(std::string_view body, const BodyFacts& facts,
                             const Bootstrap& bootstrap, std::string_view members) {
   const std::string host = json::serialize(json::value(bootstrap.host));
   const std::string port = bootstrap.port ? fmt::format("{}", *bootstrap.port) : "null";

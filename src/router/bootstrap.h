@@ -60,10 +60,19 @@ struct Bootstrap {
 // `count` distinct rooms.
 std::vector<int64_t> DrawRooms(size_t count);
 
+// A client's body with members in front of its own: `front`, then the client's bytes from `rest` on.
+// That is all of them but the brace, unless members had to be cut out, which takes a copy.
+struct SplicedBody {
+  std::string front;
+  size_t rest = 0;  // the body's size when `front` holds everything
+
+  std::string Whole(std::string_view body) const { return front + std::string(body.substr(rest)); }
+};
+
 // `facts` must come from InspectBody(body). `members` ("key":value,...; may be empty) come behind the three.
-std::string InjectBootstrap(std::string_view body, const BodyFacts& facts,
+SplicedBody InjectBootstrap(std::string_view body, const BodyFacts& facts,
                             const Bootstrap& bootstrap, std::string_view members = {});
-// Only `members`, at least one.
-std::string InjectMembers(std::string_view body, const BodyFacts& facts, std::string_view members);
+// Only `members`; none: the body as it is.
+SplicedBody InjectMembers(std::string_view body, const BodyFacts& facts, std::string_view members);
 
 }  // namespace baton::router

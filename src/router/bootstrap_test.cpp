@@ -19,7 +19,7 @@ BodyFacts Inspect(Api api, std::string_view body) {
 std::string Inject(Api api, std::string_view body, std::vector<int64_t> rooms = {7}) {
   const BodyFacts facts = Inspect(api, body);
   rooms.resize(facts.samples, 9);
-  return InjectBootstrap(body, facts, {"10.0.0.1", 8998, rooms});
+  return InjectBootstrap(body, facts, {"10.0.0.1", 8998, rooms}).Whole(body);
 }
 
 TEST(Bootstrap, GoesInFrontAndLeavesTheRestByteForByte) {
@@ -41,7 +41,7 @@ TEST(Bootstrap, CutsWhatTheClientSent) {
 
 TEST(Bootstrap, NullPort) {
   const std::string body = "{}";
-  const std::string out = InjectBootstrap(body, Inspect(Api::kGenerate, body), {"[::1]", std::nullopt, {3}});
+  const std::string out = InjectBootstrap(body, Inspect(Api::kGenerate, body), {"[::1]", std::nullopt, {3}}).Whole(body);
   EXPECT_EQ(out, R"({"bootstrap_host":"[::1]","bootstrap_port":null,"bootstrap_room":3})");
 }
 
@@ -92,7 +92,7 @@ TEST(Bootstrap, CountsSamples) {
 TEST(Bootstrap, BatchesGetListsOfDistinctRooms) {
   const std::string body = R"({"text":["a","b"],"sampling_params":{"n":2}})";
   const BodyFacts facts = Inspect(Api::kGenerate, body);
-  const auto out = json::Parse(InjectBootstrap(body, facts, {"h", std::nullopt, DrawRooms(facts.samples)}));
+  const auto out = json::Parse(InjectBootstrap(body, facts, {"h", std::nullopt, DrawRooms(facts.samples)}).Whole(body));
   ASSERT_TRUE(out.ok());
   const auto& o = out->get_object();
   EXPECT_EQ(o.at("bootstrap_host").get_array().size(), 4u);
@@ -160,8 +160,8 @@ TEST(Bootstrap, RandomObjectsKeepTheirMembers) {
       const BodyFacts facts = Inspect(api, body);
       const Bootstrap bootstrap{"h", 1, DrawRooms(facts.samples)};
       const auto in = json::Parse(body);
-      const auto out = json::Parse(InjectBootstrap(body, facts, bootstrap));
-      ASSERT_TRUE(in.ok() && out.ok()) << body << " -> " << InjectBootstrap(body, facts, bootstrap);
+      const auto out = json::Parse(InjectBootstrap(body, facts, bootstrap).Whole(body));
+      ASSERT_TRUE(in.ok() && out.ok()) << body << " -> " << InjectBootstrap(body, facts, bootstrap).Whole(body);
       json::object expected = in->get_object();
       json::object rest = out->get_object();
       for (const char* key : {"bootstrap_host", "bootstrap_port", "bootstrap_room"}) {

@@ -87,5 +87,28 @@ TEST(JsonScan, Literals) {
   EXPECT_EQ(JsonString(R"("a\u00e9")"), "a\xC3\xA9");
 }
 
+// Long strings are skipped in steps of 16 and 64 bytes: what stops the skip must be seen wherever it is.
+TEST(JsonScan, SeesWhatIsInLongStringsAtEveryPlace) {
+  for (size_t n = 0; n < 300; ++n) {
+    const std::string before = "{\"a\":\"" + std::string(n, 'x');
+    size_t end = 0;
+    const Status scanned = ScanObject(before + "\",\"b\":1}", [&](const JsonMember& m) {
+      if (m.raw_key == "a") end = m.end;
+    });
+    EXPECT_TRUE(scanned.ok()) << n;
+    EXPECT_EQ(end, before.size() + 1);
+    for (const size_t after : {0, 7, 40, 200}) {
+      const std::string rest = std::string(after, 'y') + "\"}";
+      EXPECT_TRUE(ScansAsObject(before + "\\\"" + rest)) << n;
+      EXPECT_TRUE(ScansAsObject(before + "\xC3\xA9" + rest)) << n;
+      EXPECT_TRUE(ScansAsObject(before + "\x7f" + rest)) << n;
+      EXPECT_FALSE(ScansAsObject(before + "\xFF" + rest)) << n;
+      EXPECT_FALSE(ScansAsObject(before + "\\q" + rest)) << n;
+      const Status control = ScanObject(before + "\x1f" + rest, [](const JsonMember&) {});
+      EXPECT_NE(control.message().find(fmt::format("byte {}:", before.size())), std::string::npos) << control.message();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace baton::router

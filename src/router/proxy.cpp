@@ -64,9 +64,9 @@ Result<Pair> PickPair(Services& services, const std::vector<WorkerPtr>& avoid,
   return pair;
 }
 
-std::string BodyFor(const Pair& pair, const RequestPlan& plan, const std::string& body,
+SplicedBody BodyFor(const Pair& pair, const RequestPlan& plan, const std::string& body,
                     const std::string& resume) {
-  if (!pair.prefill) return resume.empty() ? body : InjectMembers(body, plan.facts, resume);
+  if (!pair.prefill) return InjectMembers(body, plan.facts, resume);
   Bootstrap bootstrap;
   bootstrap.host = BootstrapHost(pair.prefill.worker().origin());
   bootstrap.port = pair.prefill.bootstrap_port();
@@ -103,7 +103,9 @@ struct Course {
   std::shared_ptr<Services> services;
   std::shared_ptr<Exchange> exchange;
   RequestPlan& plan;
-  const std::string& body;  // the client's; `changed` in its place once that is set
+  // The client's, or that of a /generate that goes on by its prompt. Shared with the calls to the
+  // workers, which may outlive the handler.
+  std::shared_ptr<const std::string> body;
   http::Responder& responder;
   StreamRecord record;
 
@@ -114,7 +116,6 @@ struct Course {
   int migrations = 0;
   int kills = 0;
   std::string resume;   // member of the next request; "" for the first
-  std::string changed;  // body of a /generate that goes on by its prompt
   TimePoint waiting_since{};  // no worker since then
 };
 
@@ -132,10 +133,10 @@ asio::awaitable<AttemptResult> TryOnce(Course& c) {
   services.last_pair = Now();
   ++c.attempts_in_all;
   if (services.access_log) c.workers = NameWorkers(*pair);
-  std::string with_members = BodyFor(*pair, c.plan, c.changed.empty() ? c.body : c.changed, c.resume);
+  SplicedBody spliced = BodyFor(*pair, c.plan, *c.body, c.resume);
   const auto attempt = std::make_shared<Attempt>(c.services, c.exchange, std::move(pair->prefill),
                                                  std::move(pair->decode));
-  co_return co_await attempt->Run(c.plan, std::move(with_members), c.record, c.responder);
+  co_return co_await attempt->Run(c.plan, std::move(spliced), c.body, c.record, c.responder);
 }
 
 // May the request wait for a worker that comes back, rather than fail for want of one?
@@ -183,8 +184,8 @@ bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
     c.attempt = 1;
     c.plan.migrations = c.migrations;
     if (by_prompt) {
-      c.changed = c.record.generate->NextBody();
-      if (auto facts = InspectBody(c.plan.api, c.changed); facts.ok()) c.plan.facts = std::move(*facts);
+      c.body = std::make_shared<const std::string>(c.record.generate->NextBody());
+      if (auto facts = InspectBody(c.plan.api, *c.body); facts.ok()) c.plan.facts = std::move(*facts);
       c.plan.track = false;
     } else {
       c.resume = c.record.ResumeMember(c.migrations);
@@ -367,9 +368,11 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
     } else {
       plan.track = plan.facts.stream && !plan.facts.resumes && services->options.migration.max_migrations > 0;
       plan.may_migrate = plan.track;
-      Course course{services, exchange, plan, request.body, responder, StreamRecord(plan.facts.samples)};
+      // The facts are offsets into it: they stay true where it moves.
+      const auto body = std::make_shared<const std::string>(std::move(request.body));
+      Course course{services, exchange, plan, body, responder, StreamRecord(plan.facts.samples)};
       if (plan.track && api == Api::kGenerate && plan.facts.samples == 1 && !plan.facts.batch) {
-        course.record.generate = GenerateResume::For(request.body);
+        course.record.generate = GenerateResume::For(*body);
       }
       result = co_await TryAll(course);
       if (services->access_log) {

@@ -25,12 +25,14 @@ std::vector<WantedWorker> ListedWorkers(const RouterOptions& options) {
   return workers;
 }
 
-std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& services) {
+std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& services,
+                                             std::vector<boost::asio::any_io_executor> loops) {
   http::ServerOptions o;
   o.host = services->options.host;
   o.port = services->options.port;
   o.max_body_bytes = services->options.max_payload_bytes;
   o.tls = services->options.tls;
+  o.loops = std::move(loops);
   auto server = std::make_shared<http::Server>(services->executor, o);
   InstallRoutes(services, *server);
   services->metrics.SetConnections([weak = std::weak_ptr<http::Server>(server)] {
@@ -43,7 +45,8 @@ std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& se
 }  // namespace
 
 Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor executor,
-                                              RouterOptions options) {
+                                              RouterOptions options,
+                                              std::vector<boost::asio::any_io_executor> loops) {
   if (Status s = Validate(options); !s.ok()) return s;
   std::unique_ptr<Router> router(new Router);
   router->services_ = std::make_shared<Services>(executor, std::move(options));
@@ -61,7 +64,7 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
         "baton_router_access_log_dropped_lines", "Lines of the access log that were lost",
         [log = services->access_log.get()] { return static_cast<double>(log->dropped()); });
   }
-  router->server_ = MakeMainServer(services);
+  router->server_ = MakeMainServer(services, std::move(loops));
   if (Status s = router->server_->Start(); !s.ok()) return s.Prefixed("--port");
   if (o.prometheus_port >= 0) {
     http::ServerOptions m;

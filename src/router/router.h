@@ -1,12 +1,14 @@
 // The router as one object: `baton router` and `baton up` start it in their own process.
 //
 // Links no engine. All work runs on the executor given to Start (an io_context with any number of
-// threads); no thread is made here. To end: Withdraw(), time for load balancers to notice, Drain(),
-// wait for OpenRequests() == 0 or the grace period, Stop(), let the executor run dry, destroy.
+// threads), except that requests run on `loops` when there are any; no thread is made here. To end:
+// Withdraw(), time for load balancers to notice, Drain(), wait for OpenRequests() == 0 or the grace
+// period, Stop(), let the executor run dry, destroy.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
 
@@ -25,8 +27,10 @@ class Router {
   // Validates, registers the workers, binds both listeners. Returns at once: workers take requests
   // when their first health check succeeds (GET /readiness tells). kInvalidArgument names a bad
   // option or workers file, kUnavailable the address that cannot be bound.
+  // `loops`: as of http::ServerOptions; a client's request and its workers' connections share one.
   static Result<std::unique_ptr<Router>> Start(boost::asio::any_io_executor executor,
-                                               RouterOptions options);
+                                               RouterOptions options,
+                                               std::vector<boost::asio::any_io_executor> loops = {});
   ~Router();  // Stop()
 
   uint16_t port() const;             // of the main listener

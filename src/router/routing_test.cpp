@@ -55,16 +55,18 @@ TEST(Routing, RoutingKeySticks) {
   size_t used = 0;
   for (const auto& d : fleet.decode) used += d->requests() > 0;
   EXPECT_EQ(used, 1u);
+  // An answer does not wait for prefill.
+  EXPECT_TRUE(Eventually([&] { return fleet.prefill[0]->requests() == 6; }));
   EXPECT_EQ(fleet.prefill[0]->headers(0).Get("x-smg-routing-key"), "session-1");
 }
 
 TEST(Routing, TargetWorkerIsObeyed) {
   Fleet fleet(2, 2);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(ChatWith(fleet, "x-smg-target-worker", "1").status, 200);
-  EXPECT_EQ(fleet.prefill[1]->requests(), 3u);
+  EXPECT_TRUE(Eventually([&] { return fleet.prefill[1]->requests() == 3; }));
   EXPECT_EQ(fleet.decode[1]->requests(), 3u);
   EXPECT_EQ(ChatWith(fleet, "x-smg-target-worker", "0,1").status, 200);
-  EXPECT_EQ(fleet.prefill[0]->requests(), 1u);
+  EXPECT_TRUE(Eventually([&] { return fleet.prefill[0]->requests() == 1; }));
   EXPECT_EQ(fleet.decode[1]->requests(), 4u);
   for (int i = 0; i < 2; ++i) EXPECT_EQ(ChatWith(fleet, "x-smg-target-worker", fleet.decode[0]->url()).status, 200);
   EXPECT_EQ(fleet.decode[0]->requests(), 2u);

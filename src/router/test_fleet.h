@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "common/json.h"
+#include "http/event_loops.h"
 #include "http/sse.h"
 #include "http/test_support.h"
 #include "router/router.h"
@@ -228,14 +229,19 @@ class Fleet {
       options_.decode.push_back(decode.back()->url());
     }
     if (change) change(options_);
-    auto started = Router::Start(loop_.executor(), options_);
+    router_thread_ = std::thread([this] { router_loops_.Run(); });
+    auto started = Router::Start(router_loops_.main().get_executor(), options_, router_loops_.executors());
     EXPECT_TRUE(started.ok()) << started.status().ToString();
     router = std::move(*started);
     if (wait_ready) {
       EXPECT_TRUE(AllHealthy(prefills + decodes));
     }
   }
-  ~Fleet() { router->Stop(); }
+  ~Fleet() {
+    router.reset();
+    router_loops_.Stop();
+    router_thread_.join();
+  }
 
   bool AllHealthy(size_t count) {
     const std::string wanted = fmt::format("\"healthy_workers\":{},", count);
@@ -278,7 +284,9 @@ class Fleet {
   RouterOptions& options() { return options_; }
 
  private:
-  Loop loop_;
+  http::EventLoops router_loops_{2};  // as `baton router` runs it
+  std::thread router_thread_;
+  Loop loop_;  // of workers and clients
   http::Client client_;
   RouterOptions options_;
 

@@ -1,235 +1,272 @@
-// Many slow event streams through a router: latency that it adds, and (see run_streams.sh) memory.
+// Many slow event streams through a router: the way of every event, and how far the tools themselves were late.
 //
-//   sse_streams worker PREFILL_PORT DECODE_PORT RATE TOKENS     mock workers; runs until killed
-//   sse_streams client PORT STREAMS SECONDS                     opens streams, prints latencies
+//   sse_streams worker PREFILL_PORT DECODE_PORT RATE [ids]   mock workers; run until killed
+//   sse_streams client PORT STREAMS SECONDS                  opens streams, prints latencies
 //
-// Every event carries the moment of its writing (steady clock, one machine), so the client sees the
-// way of each event: with PORT = DECODE_PORT without the router, with the router's port through it.
-// Plain sockets and epoll on one thread each: it must cost less than what it measures.
+// Every event carries the moment at which it was due and the moment of its writing; the kernel stamps its arrival
+// at the client's socket. So three times are told apart:
+//   worker_late  from due to written: the generator got no processor
+//   way          from written to arrived: the router (and the kernel)
+//   client_late  from arrived to read: the client got no processor
+// With PORT = DECODE_PORT the way is that without a router. `ids` makes the worker answer as Baton's servers do,
+// with a comment in front of each event that names its tokens. Plain sockets and epoll on one thread each: the
+// tools must cost less than what they measure.
 #include <algorithm>
-#include <chrono>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
+#include <array>
+#include <cinttypes>
 #include <cstring>
-#include <map>
+#include <queue>
 #include <string>
 #include <vector>
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "sockets.h"
 
 namespace {
 
-int64_t Nanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
+// One event as it is on the wire, with places for two times that are written anew each time.
+class EventText {
+ public:
+  explicit EventText(bool ids) {
+    std::string event = ids ? ": ids 0 12345\n" : "";
+    event += R"(data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" token"}}],"due":)";
+    const size_t due = event.size();
+    event += std::string(kDigits, '0') + ",\"written\":";
+    const size_t written = event.size();
+    event += std::string(kDigits, '0') + "}\n\n";
+    char size[20];
+    const auto head = static_cast<size_t>(std::snprintf(size, sizeof size, "%zx\r\n", event.size()));
+    bytes_ = size + event + "\r\n";
+    due_ = head + due;
+    written_ = head + written;
+  }
+  std::string_view At(int64_t due, int64_t written) {
+    Write(due_, due);
+    Write(written_, written);
+    return bytes_;
+  }
 
-void Fail(const char* what) {
-  std::perror(what);
-  std::exit(1);
-}
+ private:
+  static constexpr size_t kDigits = 19;
 
-void Watch(int epoll, int fd, uint64_t data) {
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.u64 = data;
-  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) Fail("epoll_ctl");
-}
+  void Write(size_t at, int64_t value) {
+    for (size_t i = kDigits; i-- > 0; value /= 10) bytes_[at + i] = static_cast<char>('0' + value % 10);
+  }
 
-sockaddr_in Loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-int Listen(int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  const int one = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  const sockaddr_in address = Loopback(port);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) Fail("bind");
-  if (listen(fd, 4096) != 0) Fail("listen");
-  return fd;
-}
-
-void Put(int fd, const std::string& bytes) {
-  // Small writes to a reader that keeps up; what does not fit is lost and shows as a short stream.
-  if (send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
-}
-
-std::string Chunk(const std::string& event) {
-  char size[20];
-  std::snprintf(size, sizeof size, "%zx\r\n", event.size());
-  return size + event + "\r\n";
-}
-
-// One request at a time on a connection.
-struct WorkerConnection {
-  bool decode = false;
-  std::string in;
-  int left = 0;  // tokens to send
+  std::string bytes_;
+  size_t due_ = 0, written_ = 0;
 };
 
 class Worker {
  public:
-  Worker(int prefill, int decode, double rate, int tokens)
-      : gap_(static_cast<int64_t>(1e9 / rate)), tokens_(tokens), epoll_(epoll_create1(0)) {
+  Worker(int prefill, int decode, double rate, bool ids)
+      : gap_(static_cast<int64_t>(1e9 / rate)), ids_(ids), text_(ids), epoll_(epoll_create1(0)), connections_(1 << 16) {
     listeners_ = {Listen(prefill), Listen(decode)};
-    for (int fd : listeners_) Watch(epoll_, fd, static_cast<uint64_t>(fd));
+    for (int fd : listeners_) Watch(epoll_, fd);
   }
+
   void Run() {
-    std::vector<epoll_event> events(1024);
+    std::array<epoll_event, 256> events;
     while (true) {
-      const int64_t now = Nanos();
-      while (!due_.empty() && due_.begin()->first <= now) {
-        const auto [at, fd] = *due_.begin();
-        due_.erase(due_.begin());
-        Token(fd, at);
-      }
-      int wait = 100;
-      if (!due_.empty()) wait = static_cast<int>(std::max<int64_t>(0, (due_.begin()->first - Nanos()) / 1'000'000));
-      const int n = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), wait);
-      for (int i = 0; i < n; ++i) Ready(static_cast<int>(events[static_cast<size_t>(i)].data.u64));
+      SendDue();
+      const int64_t left = due_.empty() ? 100'000'000 : std::max<int64_t>(0, due_.top().at - WallNanos());
+      const timespec wait{.tv_sec = 0, .tv_nsec = std::min<int64_t>(left, 100'000'000)};
+      const int n = epoll_pwait2(epoll_, events.data(), static_cast<int>(events.size()), &wait, nullptr);
+      for (int i = 0; i < n; ++i) Ready(events[static_cast<size_t>(i)].data.fd);
     }
   }
 
  private:
+  // One request at a time on a connection.
+  struct Connection {
+    bool decode = false;
+    std::string in;
+    uint32_t stream = 0;  // counts, so that an entry of due_ for an earlier stream is told apart
+    bool streams = false;
+  };
+  struct Due {
+    int64_t at;
+    int fd;
+    uint32_t stream;
+    bool operator<(const Due& other) const { return at > other.at; }  // the earliest on top
+  };
+
+  void SendDue() {
+    // Bounded, so that requests are answered even when the events are late.
+    for (int i = 0; i < 256 && !due_.empty(); ++i) {
+      const Due due = due_.top();
+      const int64_t now = WallNanos();
+      if (due.at > now) return;
+      due_.pop();
+      const Connection& c = connections_[static_cast<size_t>(due.fd)];
+      if (!c.streams || c.stream != due.stream) continue;
+      Put(due.fd, text_.At(due.at, now));
+      due_.push({due.at + gap_, due.fd, due.stream});
+    }
+  }
+
   void Ready(int fd) {
     for (size_t i = 0; i < listeners_.size(); ++i) {
-      if (fd != listeners_[i]) continue;
-      const int accepted = accept4(fd, nullptr, nullptr, SOCK_NONBLOCK);
-      if (accepted < 0) return;
-      const int one = 1;
-      setsockopt(accepted, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-      connections_[accepted] = {i == 1, {}, 0};
-      Watch(epoll_, accepted, static_cast<uint64_t>(accepted));
-      return;
+      if (fd == listeners_[i]) return Accept(fd, i == 1);
     }
-    char buffer[16'384];
-    const ssize_t n = recv(fd, buffer, sizeof buffer, 0);
+    std::array<char, 16'384> buffer;
+    const ssize_t n = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+    Connection& c = connections_[static_cast<size_t>(fd)];
     if (n <= 0) {
+      c.streams = false;
+      c.in.clear();
       close(fd);
-      connections_.erase(fd);
       return;
     }
-    WorkerConnection& c = connections_[fd];
-    c.in.append(buffer, static_cast<size_t>(n));
+    c.in.append(buffer.data(), static_cast<size_t>(n));
     const size_t head = c.in.find("\r\n\r\n");
     if (head == std::string::npos) return;
     const size_t field = c.in.find("Content-Length: ");
     const size_t body = field == std::string::npos || field > head ? 0 : std::stoul(c.in.substr(field + 16));
     if (c.in.size() < head + 4 + body) return;
-    const bool post = c.in.rfind("POST", 0) == 0;
-    const bool known = post || c.in.rfind("GET /health", 0) == 0 || c.in.rfind("GET /server_info", 0) == 0;
+    const bool post = c.in.starts_with("POST");
+    const bool known = post || c.in.starts_with("GET /health") || c.in.starts_with("GET /server_info");
     c.in.erase(0, head + 4 + body);
     if (!post || !c.decode) {
-      Put(fd, std::string("HTTP/1.1 ") + (known ? "200 OK" : "404 Not Found") +
-                  "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
-      return;
+      return Put(fd, std::string("HTTP/1.1 ") + (known ? "200 OK" : "404 Not Found") +
+                         "\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
     }
-    Put(fd, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
-    c.left = tokens_;
-    due_.emplace(Nanos(), fd);
+    Put(fd, std::string("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n") +
+                (ids_ ? "x-baton-stream-ids: 1\r\n" : "") + "Transfer-Encoding: chunked\r\n\r\n");
+    c.streams = true;
+    // Somewhere within the first gap, so that the streams are spread evenly over it.
+    spread_ = (spread_ + 618'033'989) % 1'000'000'000;
+    due_.push({WallNanos() + gap_ / 1'000'000 * spread_ / 1'000, fd, ++c.stream});
   }
-  void Token(int fd, int64_t at) {
-    const auto found = connections_.find(fd);
-    if (found == connections_.end() || found->second.left <= 0) return;
-    char event[256];
-    std::snprintf(event, sizeof event,
-                  "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":"
-                  "{\"content\":\" token\"}}],\"t\":%lld}\n\n",
-                  static_cast<long long>(Nanos()));
-    if (--found->second.left > 0) {
-      Put(fd, Chunk(event));
-      due_.emplace(at + gap_, fd);
-    } else {
-      Put(fd, Chunk(event) + Chunk("data: [DONE]\n\n") + "0\r\n\r\n");
-    }
+
+  void Accept(int listener, bool decode) {
+    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK);
+    if (fd < 0) return;
+    NoDelay(fd);
+    Connection& c = connections_[static_cast<size_t>(fd)];
+    c.decode = decode;
+    c.streams = false;
+    Watch(epoll_, fd);
   }
 
   const int64_t gap_;
-  const int tokens_;
+  const bool ids_;
+  EventText text_;
   const int epoll_;
   std::vector<int> listeners_;
-  std::map<int, WorkerConnection> connections_;
-  std::multimap<int64_t, int> due_;
+  std::vector<Connection> connections_;  // by descriptor
+  std::priority_queue<Due> due_;
+  int64_t spread_ = 0;
 };
 
-int Client(int port, int streams, double seconds) {
-  const int epoll = epoll_create1(0);
-  std::vector<std::string> pending;
-  std::vector<int64_t> latencies;
-  std::vector<epoll_event> events(1024);
-  const int64_t start = Nanos();
-  const int64_t ramp = static_cast<int64_t>(seconds * 1e9 / 4);
-  const int64_t end = start + static_cast<int64_t>(seconds * 1e9);
-  int opened = 0, ended = 0, broken = 0;
-  while (Nanos() < end) {
-    while (opened < streams && Nanos() >= start + ramp * opened / streams) {
-      const int fd = socket(AF_INET, SOCK_STREAM, 0);
-      const sockaddr_in address = Loopback(port);
-      if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) Fail("connect");
-      const std::string body = "{\"messages\":[{\"role\":\"user\",\"content\":\"stream " + std::to_string(opened) + "\"}],\"stream\":true}";
-      Put(fd, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " +
-                  std::to_string(body.size()) + "\r\n\r\n" + body);
-      if (static_cast<size_t>(fd) >= pending.size()) pending.resize(static_cast<size_t>(fd) + 1);
-      Watch(epoll, fd, static_cast<uint64_t>(fd));
-      ++opened;
-    }
-    const int n = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), 2);
-    for (int i = 0; i < n; ++i) {
-      const int fd = static_cast<int>(events[static_cast<size_t>(i)].data.u64);
-      char buffer[16'384];
-      const ssize_t got = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
-      if (got < 0) continue;
-      if (got == 0) {
-        ++broken;
-        close(fd);
-        continue;
-      }
-      const int64_t now = Nanos();
-      std::string& text = pending[static_cast<size_t>(fd)];
-      text.append(buffer, static_cast<size_t>(got));
-      size_t at = 0;
-      while (true) {
-        const size_t found = text.find("\"t\":", at);
-        const size_t stop = found == std::string::npos ? found : text.find('}', found);
-        if (stop == std::string::npos) break;
-        // The ramp is left out: opening streams is not what is measured.
-        if (now > start + ramp + ramp / 2) latencies.push_back(now - std::atoll(text.c_str() + found + 4));
-        at = stop;
-      }
-      ended += text.find("data: [DONE]", at) != std::string::npos;
-      text.erase(0, std::max(at, text.size() > 512 ? text.size() - 512 : 0));
-    }
+class Client {
+ public:
+  Client(int port, int streams, double seconds)
+      : port_(port), streams_(streams), epoll_(epoll_create1(0)), pending_(1 << 16) {
+    start_ = WallNanos();
+    end_ = start_ + static_cast<int64_t>(seconds * 1e9);
+    ramp_ = (end_ - start_) / 4;
+    // Opening streams is not what is measured.
+    measured_ = start_ + ramp_ + ramp_ / 2;
   }
-  std::sort(latencies.begin(), latencies.end());
-  const auto at = [&](double q) {
-    return latencies.empty() ? 0.0 : static_cast<double>(latencies[static_cast<size_t>(q * static_cast<double>(latencies.size() - 1))]) / 1e3;
-  };
-  std::printf("streams %d ended %d broken %d events %zu latency_us p50 %.0f p90 %.0f p99 %.0f p99.9 %.0f max %.0f\n",
-              opened, ended, broken, latencies.size(), at(0.5), at(0.9), at(0.99), at(0.999), at(1));
-  return 0;
-}
+
+  void Run() {
+    std::array<epoll_event, 256> events;
+    while (WallNanos() < end_) {
+      while (opened_ < streams_ && WallNanos() >= start_ + ramp_ * opened_ / streams_) Open();
+      const int n = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 2);
+      for (int i = 0; i < n; ++i) Ready(events[static_cast<size_t>(i)].data.fd);
+    }
+    std::printf("streams %d broken %d events/s %.0f of which late by a second %zu\n", opened_, broken_,
+                static_cast<double>(way_.size()) / (static_cast<double>(end_ - measured_) / 1e9), lost_);
+    Print("way", way_);
+    Print("worker_late", worker_late_);
+    Print("client_late", client_late_);
+  }
+
+ private:
+  void Open() {
+    const int fd = Connect(port_);
+    const int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0) Fail("SO_TIMESTAMPNS");
+    const std::string body = R"({"messages":[{"role":"user","content":"stream )" + std::to_string(opened_) + R"("}],"stream":true})";
+    Put(fd, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " +
+                std::to_string(body.size()) + "\r\n\r\n" + body);
+    Watch(epoll_, fd);
+    ++opened_;
+  }
+
+  void Ready(int fd) {
+    std::array<char, 16'384> buffer;
+    std::array<char, 128> control;
+    iovec part{buffer.data(), buffer.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) {
+      ++broken_;
+      close(fd);
+      return;
+    }
+    int64_t arrived = 0;  // of the last bytes read
+    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+      if (c->cmsg_type != SO_TIMESTAMPNS) continue;
+      timespec t{};
+      std::memcpy(&t, CMSG_DATA(c), sizeof t);
+      arrived = int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+    }
+    const int64_t now = WallNanos();
+    std::string& text = pending_[static_cast<size_t>(fd)];
+    text.append(buffer.data(), static_cast<size_t>(got));
+    size_t at = 0;
+    while (true) {
+      const size_t due = text.find("\"due\":", at);
+      if (due == std::string::npos || text.size() < due + 6 + 19 + 11 + 19) break;
+      const int64_t due_at = std::atoll(text.c_str() + due + 6), written = std::atoll(text.c_str() + due + 36);
+      at = due + 55;
+      if (now < measured_) continue;
+      way_.push_back(arrived - written);
+      worker_late_.push_back(written - due_at);
+      client_late_.push_back(now - arrived);
+      lost_ += now - due_at > 1'000'000'000;
+    }
+    // What is left is less than an event.
+    text.erase(0, at);
+    if (text.size() > 4096) text.erase(0, text.size() - 512);
+  }
+
+  static void Print(const char* name, std::vector<int64_t>& times) {
+    std::sort(times.begin(), times.end());
+    std::printf("  %-12s", name);
+    for (double q : {0.5, 0.9, 0.99, 0.999, 1.0}) {
+      const double us = times.empty() ? 0 : static_cast<double>(times[static_cast<size_t>(q * static_cast<double>(times.size() - 1))]) / 1e3;
+      std::printf("  p%g %.0f us", q * 100, us);
+    }
+    std::printf("\n");
+  }
+
+  const int port_, streams_, epoll_;
+  int64_t start_, end_, ramp_, measured_;
+  std::vector<std::string> pending_;  // by descriptor
+  std::vector<int64_t> way_, worker_late_, client_late_;
+  size_t lost_ = 0;
+  int opened_ = 0, broken_ = 0;
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string role = argc > 1 ? argv[1] : "";
-  if (role == "worker" && argc == 6) {
-    Worker(std::atoi(argv[2]), std::atoi(argv[3]), std::atof(argv[4]), std::atoi(argv[5])).Run();
+  if (role == "worker" && argc >= 5) {
+    Worker(std::atoi(argv[2]), std::atoi(argv[3]), std::atof(argv[4]), argc > 5 && std::string(argv[5]) == "ids").Run();
   }
-  if (role == "client" && argc == 5) return Client(std::atoi(argv[2]), std::atoi(argv[3]), std::atof(argv[4]));
-  std::fprintf(stderr, "usage: sse_streams worker PREFILL_PORT DECODE_PORT RATE TOKENS | client PORT STREAMS SECONDS\n");
+  if (role == "client" && argc == 5) {
+    Client(std::atoi(argv[2]), std::atoi(argv[3]), std::atof(argv[4])).Run();
+    return 0;
+  }
+  std::fprintf(stderr, "usage: sse_streams worker PREFILL_PORT DECODE_PORT RATE [ids] | client PORT STREAMS SECONDS\n");
   return 2;
 }
