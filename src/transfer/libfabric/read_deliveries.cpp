@@ -175,7 +175,7 @@ bool Deliveries::Step(Delivery& delivery, const std::vector<Region>& regions) {
   }
   if (delivery.stage == Stage::kChecking) {
     if (!delivery.writer) {
-      Finish(delivery, Stage::kReposting);
+      Finish(delivery);
     } else {
       const Order& order = delivery.order;
       const ssize_t result =
@@ -185,12 +185,12 @@ bool Deliveries::Step(Delivery& delivery, const std::vector<Region>& regions) {
       if (result == -FI_EAGAIN) return false;
       delivery.stage = Stage::kWaiting;
       if (result == 0) return true;  // OnLease goes on
-      Finish(delivery, Stage::kReposting);
+      Finish(delivery);
     }
   }
   if (delivery.stage == Stage::kAnswering) {
     if (!delivery.writer) {
-      Finish(delivery, Stage::kReposting);
+      Finish(delivery);
     } else {
       const ssize_t result =
           fi_send(endpoint_.ep.get(), &delivery.answer, sizeof delivery.answer,
@@ -198,7 +198,7 @@ bool Deliveries::Step(Delivery& delivery, const std::vector<Region>& regions) {
       if (result == -FI_EAGAIN) return false;
       delivery.stage = Stage::kWaiting;
       if (result == 0) return true;  // OnAnswered goes on
-      Finish(delivery, Stage::kReposting);
+      Finish(delivery);
     }
   }
   if (delivery.stage == Stage::kReposting) {
@@ -267,7 +267,7 @@ void Deliveries::OnLease(Operation& operation, bool failed) {
   Delivery& delivery = *static_cast<Delivery*>(operation.owner);
   // The writer took its memory back while we read: what came may be anything. Report nothing.
   if (failed || !delivery.writer || delivery.lease_seen != delivery.order.lease_value) {
-    Finish(delivery, Stage::kReposting);
+    Finish(delivery);
   } else {
     Report(delivery);
     delivery.answer = {.header = {.kind = Kind::kAnswer,
@@ -301,14 +301,14 @@ uint32_t Deliveries::Window(Writer& writer) {
 
 void Deliveries::OnAnswered(Operation& operation) {
   Delivery& delivery = *static_cast<Delivery*>(operation.owner);
-  Finish(delivery, Stage::kReposting);
+  Finish(delivery);
   todo_.push_back(&delivery);
 }
 
-void Deliveries::Finish(Delivery& delivery, Stage stage) {
+void Deliveries::Finish(Delivery& delivery) {
   if (delivery.writer) --delivery.writer->orders;
   delivery.writer = nullptr;
-  delivery.stage = stage;
+  delivery.stage = Stage::kReposting;
 }
 
 }  // namespace baton::transfer::reads

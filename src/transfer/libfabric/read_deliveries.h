@@ -84,7 +84,7 @@ class Deliveries {
   bool PostReads(Delivery& delivery, const std::vector<Region>& regions);
   int PostRead(Delivery& delivery, const std::vector<Region>& regions);
   void Refuse(Delivery& delivery, uint32_t piece, int error);
-  void Finish(Delivery& delivery, Stage stage);
+  void Finish(Delivery& delivery);
   void Report(const Delivery& delivery);
   uint32_t Window(Writer& writer);
 
