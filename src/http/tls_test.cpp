@@ -75,6 +75,7 @@ class TlsTest : public ::testing::Test {
   ClientOptions Trusting(const std::string& ca_file) {
     ClientOptions options;
     options.tls.ca_files = {ca_file};
+    options.handshake_timeout = kPatience;  // a busy machine is no failure
     return options;
   }
   ClientOptions Trusting() { return Trusting(files_.Certificate("ca.crt", ca_)); }
@@ -152,7 +153,9 @@ TEST_F(TlsTest, CertificatesThatAreRefused) {
             std::string::npos);
   EXPECT_NE(Refusal(MakeIdentity({.begins_s = 3600, .ends_s = 7200}, &ca_), Trusting()).find("valid only from 2"),
             std::string::npos);
-  EXPECT_NE(Refusal(MakeIdentity({}, &ca_), {}).find("unknown authority"), std::string::npos);  // system store
+  ClientOptions system_store = Trusting();
+  system_store.tls.ca_files.clear();
+  EXPECT_NE(Refusal(MakeIdentity({}, &ca_), system_store).find("unknown authority"), std::string::npos);
   ClientOptions renamed = Trusting();
   renamed.tls.server_name = "a.example";
   EXPECT_EQ(Refusal(MakeIdentity({.hosts = "DNS:a.example"}, &ca_), renamed), "accepted");
