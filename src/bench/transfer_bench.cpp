@@ -39,6 +39,7 @@ class Writer {
     transfer::Options engine;
     engine.provider = options_.provider;
     engine.require_rdma = options_.require_rdma;
+    engine.rails = options_.rails;
     engine.host = link_.LocalHost();
     const uint64_t smallest = *std::min_element(options_.block_kib.begin(), options_.block_kib.end());
     engine.max_queued_runs = std::max<uint32_t>(1 << 16, static_cast<uint32_t>(options_.total_mib * 1024 / smallest) + 1);

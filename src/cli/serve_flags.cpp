@@ -64,6 +64,8 @@ std::vector<Flag> MakeFlags() {
       {"disaggregation-bootstrap-timeout", N, "30", "seconds one half of a request waits for the other"},
       {"disaggregation-transfer-timeout", N, "120", "seconds from grant to the last byte of KV"},
       {"transfer-provider", S, "auto", "auto, efa, tcp or shm", {}, true, {"auto", "efa", "tcp", "shm"}},
+      {"transfer-rails", S, "", "network cards to move KV over, by commas: interfaces or addresses (tcp), domains or devices (efa); "
+                                "default: all EFA domains, or the one of --host", {"disaggregation-ib-device"}},
       {"nixl-backend", S, "UCX", "plugin of NIXL: UCX, LIBFABRIC ..."},
       {"nixl-path", S, "", "NIXL's library or a folder around it; else BATON_NIXL_PATH, Python environments and system folders"},
       {"require-rdma", B, "", "refuse to start without hardware RDMA"},
@@ -84,7 +86,7 @@ std::vector<Flag> MakeFlags() {
     flags.push_back(Inert(name, I));
   }
   for (const char* name : {"dtype", "quantization", "log-level-http", "reasoning-parser", "tool-call-parser",
-                           "load-balance-method", "disaggregation-ib-device", "attention-backend",
+                           "load-balance-method", "attention-backend",
                            "disaggregation-decode-retraction-backup", "disaggregation-decode-allocation-policy"}) {
     flags.push_back(Inert(name, S));
   }
@@ -102,6 +104,17 @@ std::chrono::milliseconds SecondsOf(const FlagValues& v, std::string_view flag, 
   double seconds = v.Number(flag);
   if (const char* text = variable && !v.Given(flag) ? std::getenv(variable) : nullptr) seconds = std::atof(text);
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+// "a,b": a and b.
+std::vector<std::string> Names(const std::string& list) {
+  std::vector<std::string> names;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    if (end > at) names.push_back(list.substr(at, end - at));
+    at = end + 1;
+  }
+  return names;
 }
 
 // --disaggregation-transfer-backend nixl and the flags that belong to it.
@@ -187,6 +200,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   if (!provider.ok()) return provider.status();
   o.fabric.provider = *provider;
   o.fabric.host = o.host;
+  o.fabric.rails = Names(v.Text("transfer-rails"));
   o.fabric.require_rdma = v.On("require-rdma");
   o.fabric.checksum = v.On("kv-checksum");
   if (Status s = ChooseNixl(v, o); !s.ok()) return s;

@@ -12,7 +12,25 @@ enum class ImmKind : uint8_t {
   kHello = 1,  // the writer names itself: `slot` is the key set that the receiver gave it
   kCredit = 2,    // a credit mail lies in the cell of key set `slot`
   kManifest = 3,  // checksums: `slot` is key set * kManifestBlocks + block
+  kRepeat = 4,    // a repeat mail lies in the cell of key set `slot`
+  kConsent = 5,   // ... a consent mail
+  kProbe = 6,     // asks whether a rail works; the engine never sees it (rails/)
+  kRepeated = 8,  // 8..15: as kData, of the first repetition and so on
 };
+
+// How often a send's writes may be posted anew after the first time.
+inline constexpr uint32_t kMaxRepetitions = 8;
+
+constexpr ImmKind DataKind(uint32_t repetition) {
+  return repetition == 0 ? ImmKind::kData
+                         : static_cast<ImmKind>(static_cast<uint32_t>(ImmKind::kRepeated) + repetition - 1);
+}
+constexpr bool IsData(ImmKind kind) { return kind == ImmKind::kData || kind >= ImmKind::kRepeated; }
+constexpr uint32_t RepetitionOf(ImmKind kind) {
+  return kind == ImmKind::kData
+             ? 0
+             : static_cast<uint32_t>(kind) - static_cast<uint32_t>(ImmKind::kRepeated) + 1;
+}
 
 struct Imm {
   uint32_t slot = 0;  // < 2^20

@@ -38,7 +38,8 @@ class RemoteEngine {
   // Starts the process and opens its engine with one region of `region_bytes`, filled with bytes
   // of `seed` (0: zeros). Check status().
   RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared = false,
-               std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500));
+               std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500),
+               const std::vector<std::string>& rails = {});
   ~RemoteEngine();
   RemoteEngine(const RemoteEngine&) = delete;
   RemoteEngine& operator=(const RemoteEngine&) = delete;

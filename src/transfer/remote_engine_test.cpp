@@ -79,6 +79,8 @@ class Server {
         const auto bytes = reader.Get<uint64_t>(), seed = reader.Get<uint64_t>();
         memory_.emplace(bytes, reader.Get<uint8_t>() != 0);
         options.peer_timeout = std::chrono::milliseconds(reader.Get<uint32_t>());
+        for (auto names = reader.Get<uint32_t>(); names > 0; --names)
+          options.rails.push_back(reader.GetString(256));
         if (seed) memory_->Fill(seed);
         auto opened = Engine::Open(options, log_.Sink());
         if (opened.ok()) {
@@ -209,7 +211,7 @@ int RunRemoteEngine(int fd) {
 }
 
 RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared,
-                           std::chrono::milliseconds peer_timeout) {
+                           std::chrono::milliseconds peer_timeout, const std::vector<std::string>& rails) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
     status_ = Error(Code::kInternal, "socketpair: {}", errno);
@@ -234,6 +236,8 @@ RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_
   writer.Put(seed);
   writer.Put(uint8_t{shared});
   writer.Put(static_cast<uint32_t>(peer_timeout.count()));
+  writer.Put(static_cast<uint32_t>(rails.size()));
+  for (const std::string& name : rails) writer.PutString(name);
   const std::string reply = Call(std::move(writer).bytes());
   const std::string error = ByteReader(reply).GetString(4096);
   if (!error.empty()) status_ = Error(Code::kUnavailable, "{}", error);

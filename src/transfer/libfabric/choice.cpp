@@ -12,6 +12,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "common/log.h"
+
 namespace baton::transfer {
 namespace {
 
@@ -113,7 +115,10 @@ const fi_info* PickInfo(const fi_info* list) {
   return list;
 }
 
-Result<ProviderChoice> Query(const char* provider, const char* family, const char* node) {
+std::string DomainOf(const fi_info& info) { return info.domain_attr->name ? info.domain_attr->name : ""; }
+
+// Every domain of the fabric that PickInfo prefers, that first.
+Result<std::vector<ProviderChoice>> QueryAll(const char* provider, const char* family, const char* node) {
   long error = -FI_ENODATA;
   for (const bool delivery_complete : {true, false}) {
     const Info hints = MakeHints(provider, delivery_complete);
@@ -122,15 +127,70 @@ Result<ProviderChoice> Query(const char* provider, const char* family, const cha
     error = fi_getinfo(ApiVersion(), node, nullptr, node ? FI_SOURCE : 0, hints.get(), &found);
     if (error != 0) continue;
     const Info list(found);
-    ProviderChoice choice;
-    choice.info.reset(fi_dupinfo(PickInfo(list.get())));
-    if (!choice.info) return FabricError(Code::kInternal, provider, "fi_dupinfo", FI_ENOMEM);
-    choice.name = choice.info->fabric_attr->prov_name;
-    choice.family = family;
-    choice.delivery_complete = delivery_complete;
-    return choice;
+    const fi_info* const picked = PickInfo(list.get());
+    std::vector<ProviderChoice> choices;
+    for (const fi_info* i = picked; i; i = i->next) {
+      const auto text = [](const char* name) { return std::string_view(name ? name : ""); };
+      if (text(i->fabric_attr->name) != text(picked->fabric_attr->name)) continue;
+      const bool known = std::any_of(choices.begin(), choices.end(),
+                                     [&](const ProviderChoice& c) { return c.rail == DomainOf(*i); });
+      if (known) continue;
+      ProviderChoice& choice = choices.emplace_back();
+      choice.info.reset(fi_dupinfo(i));
+      if (!choice.info) return FabricError(Code::kInternal, provider, "fi_dupinfo", FI_ENOMEM);
+      choice.name = choice.info->fabric_attr->prov_name;
+      choice.family = family;
+      choice.rail = DomainOf(*i);
+      choice.delivery_complete = delivery_complete;
+    }
+    return choices;
   }
   return FabricError(Code::kUnsupported, provider, "fi_getinfo", error);
+}
+
+Result<ProviderChoice> Query(const char* provider, const char* family, const char* node) {
+  Result<std::vector<ProviderChoice>> all = QueryAll(provider, family, node);
+  if (!all) return all.status();
+  return std::move(all->front());
+}
+
+// The IPv4 address that a rail of tcp is named by: itself, or the first one of an interface.
+std::string RailAddress(const std::string& name) {
+  in_addr address;
+  if (inet_pton(AF_INET, name.c_str(), &address) == 1) return name;
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return {};
+  std::string result;
+  for (const ifaddrs* i = list; i && result.empty(); i = i->ifa_next)
+    if (i->ifa_addr && name == i->ifa_name) result = AddressText(i->ifa_addr);
+  freeifaddrs(list);
+  return result;
+}
+
+Result<ProviderChoice> ChooseTcpRail(const std::string& name) {
+  const std::string address = RailAddress(name);
+  if (address.empty())
+    return Error(Code::kInvalidArgument, "it is neither an IPv4 address nor an interface that has one");
+  return Query("tcp;ofi_rxm", "tcp", address.c_str());
+}
+
+Result<ProviderChoice> ChooseEfaRail(const std::string& name, const std::vector<ProviderChoice>& domains) {
+  std::string known;
+  for (const ProviderChoice& domain : domains) {
+    const fid_nic* const nic = domain.info->nic;
+    const char* const device = nic && nic->device_attr ? nic->device_attr->name : nullptr;
+    if (name == domain.rail || name + "-rdm" == domain.rail || (device && name == device)) {
+      ProviderChoice choice;
+      choice.info.reset(fi_dupinfo(domain.info.get()));
+      if (!choice.info) return FabricError(Code::kInternal, "efa", "fi_dupinfo", FI_ENOMEM);
+      choice.name = domain.name;
+      choice.family = domain.family;
+      choice.delivery_complete = domain.delivery_complete;
+      return choice;
+    }
+    known += (known.empty() ? "" : ", ") + domain.rail;
+  }
+  return Error(Code::kInvalidArgument, "there is no such EFA domain or device, but {}", known);
 }
 
 Result<ProviderChoice> QueryEfa() {
@@ -186,6 +246,35 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());
+}
+
+Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, const ProviderChoice& provider) {
+  for (size_t i = 0; i < options.rails.size(); ++i)
+    if (std::find(options.rails.begin(), options.rails.begin() + i, options.rails[i]) !=
+        options.rails.begin() + i)
+      return Error(Code::kInvalidArgument, "rail \"{}\" is named twice", options.rails[i]);
+  std::vector<ProviderChoice> domains;
+  if (provider.family == "efa") {
+    Result<std::vector<ProviderChoice>> all = QueryAll("efa", "efa", nullptr);
+    if (!all) return all.status();
+    domains = *std::move(all);
+    if (options.rails.empty()) return domains;
+  }
+  std::vector<ProviderChoice> rails;
+  Status last;
+  for (const std::string& name : options.rails) {
+    Result<ProviderChoice> rail =
+        provider.family == "efa" ? ChooseEfaRail(name, domains) : ChooseTcpRail(name);
+    if (!rail) {
+      last = rail.status().Prefixed("rail \"" + name + "\"");
+      log::warn("transfer: left out: {}", last.message());
+      continue;
+    }
+    rail->rail = name;
+    rails.push_back(*std::move(rail));
+  }
+  if (rails.empty()) return last;
+  return rails;
 }
 
 }  // namespace baton::transfer

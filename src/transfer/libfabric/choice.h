@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "transfer/libfabric/handles.h"
 #include "transfer/transfer.h"
@@ -12,6 +13,7 @@ struct ProviderChoice {
   Info info;            // the one to open
   std::string name;     // its provider: "tcp;ofi_rxm", "efa"
   std::string family;   // what peers must share: "tcp", "efa"
+  std::string rail;     // as it was asked for, or its domain
   bool delivery_complete = false;  // it can report completion when the bytes are at the target
 };
 
@@ -21,6 +23,9 @@ uint32_t ApiVersion();
 std::string LibraryVersion();
 
 Result<ProviderChoice> ChooseProvider(const Options& options);
+// What to open for each of options.rails, or, for efa without any, for every domain. Names that fit
+// nothing are left out with a warning; an error when none fits, or two are the same.
+Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, const ProviderChoice& provider);
 
 // Source address for tcp: `host` itself, or for 0.0.0.0 the address of the default route, else of
 // the first interface that is up and not loopback, else 127.0.0.1.

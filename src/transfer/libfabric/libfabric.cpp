@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,7 @@ class LibfabricFabric final : public Fabric {
   void Unregister(uint32_t region) override { regions_[region] = {}; }
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override { exposed_.erase(key.key); }
+  Result<MemoryKey> Renew(const MemoryKey& key) override;
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -46,6 +48,10 @@ class LibfabricFabric final : public Fabric {
     MemorySpan memory;
     Fid<fid_mr> mr;         // for local use, where the provider asks for it, and for its key
     void* desc = nullptr;
+  };
+  struct Exposed {
+    Fid<fid_mr> mr;
+    uint32_t region = 0;
   };
   struct KnownAddress {
     fi_addr_t handle = FI_ADDR_UNSPEC;
@@ -65,9 +71,11 @@ class LibfabricFabric final : public Fabric {
   PostResult WriteSplit(const WriteRequest& request, const Region& region, Status& why);
   PostResult PostImmediate(Status& why);
   void FailOpen(const Status& why);
+  void NotePost(uint64_t peer, ssize_t result);
   void Complete(Completion completion, void* context);
   bool AppKeys() const { return !(info().domain_attr->mr_mode & FI_MR_PROV_KEY); }
-  Result<Fid<fid_mr>> MakeMr(const MemorySpan& memory, uint64_t access);
+  Result<Fid<fid_mr>> MakeMr(const MemorySpan& memory, uint64_t access, uint64_t key = 0);
+  uint64_t NewKey();
   bool ReadQueue();
   bool ReadErrors();
   const fi_info& info() const { return *choice_.info; }
@@ -83,7 +91,7 @@ class LibfabricFabric final : public Fabric {
   Fid<fid_av> av_;
   Fid<fid_cq> cq_;
   std::vector<Region> regions_;
-  std::map<uint64_t, Fid<fid_mr>> exposed_;  // by key, app keys only
+  std::map<uint64_t, Exposed> exposed_;      // by key, app keys only
   Fid<fid_ep> ep_;                           // last: closed before what is bound to it
   int wait_fd_ = -1;
   WriteBatches batches_;
@@ -95,6 +103,7 @@ class LibfabricFabric final : public Fabric {
   uint64_t next_key_ = 0;
   std::unordered_map<std::string, KnownAddress> addresses_;
   std::unordered_map<uint64_t, std::string> names_;  // handle -> key of addresses_
+  std::unordered_set<uint64_t> unopened_;            // handles to which no connection could be made
 };
 
 Status LibfabricFabric::Open() {
@@ -102,7 +111,7 @@ Status LibfabricFabric::Open() {
   if (Status s = ReadAddress(); !s.ok()) return s;
   // Keys start at random, so that a key of an earlier process on the same address fits nothing.
   std::random_device random;
-  next_key_ = (uint64_t{random()} << 20) | 1;
+  next_key_ = (uint64_t{random()} << 20) | 256;
   FillTraits();
   // The count of a batch travels in the upper half of the data, where there is one.
   const bool counts = info().domain_attr->cq_data_size >= sizeof(uint64_t);
@@ -181,9 +190,10 @@ void LibfabricFabric::FillTraits() {
   traits_.family = choice_.family;
   traits_.provider = choice_.name;
   traits_.fabric = info().fabric_attr->name ? info().fabric_attr->name : "";
-  traits_.rails = {info().domain_attr->name ? info().domain_attr->name : ""};
+  traits_.rails = {choice_.rail};
   traits_.version = LibraryVersion();
   traits_.write_path = "software";
+  traits_.renews_keys = AppKeys() && info().domain_attr->mr_key_size > 1;
   traits_.max_write_bytes = info().ep_attr->max_msg_size;
   const auto depth = static_cast<uint32_t>(std::max<size_t>(info().tx_attr->size, 8));
   // Two places per write where it is split; a few stay free for hellos.
@@ -215,13 +225,16 @@ void LibfabricFabric::FillTraits() {
 #endif
 }
 
-Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t access) {
-  uint64_t key = 0;
-  if (AppKeys()) {
-    const size_t key_bytes = info().domain_attr->mr_key_size;
-    key = next_key_++;
-    if (key_bytes < sizeof key) key &= (uint64_t{1} << (8 * key_bytes)) - 1;
-  }
+// The first of a series of 256 (NextKey).
+uint64_t LibfabricFabric::NewKey() {
+  if (!AppKeys()) return 0;
+  const size_t key_bytes = info().domain_attr->mr_key_size;
+  const uint64_t key = std::exchange(next_key_, next_key_ + 256);
+  return key_bytes < sizeof key ? key & ((uint64_t{1} << (8 * key_bytes)) - 1) : key;
+}
+
+Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t access, uint64_t key) {
+  if (key == 0) key = NewKey();
   fid_mr* mr = nullptr;
   int error = fi_mr_reg(domain_.get(), memory.data, memory.size_bytes, access, 0, key, 0, &mr,
                         nullptr);
@@ -263,8 +276,20 @@ Result<MemoryKey> LibfabricFabric::Expose(uint32_t index) {
   Result<Fid<fid_mr>> mr = MakeMr(region.memory, FI_REMOTE_WRITE);
   if (!mr) return mr.status();
   key.key = fi_mr_key(mr->get());
-  exposed_[key.key] = *std::move(mr);
+  exposed_[key.key] = {*std::move(mr), index};
   return key;
+}
+
+Result<MemoryKey> LibfabricFabric::Renew(const MemoryKey& key) {
+  const auto found = exposed_.find(key.key);
+  if (!traits_.renews_keys || found == exposed_.end()) return key;
+  const uint32_t region = found->second.region;
+  exposed_.erase(found);
+  const MemoryKey next = NextKey(key);
+  Result<Fid<fid_mr>> mr = MakeMr(regions_[region].memory, FI_REMOTE_WRITE, next.key);
+  if (!mr) return mr.status();
+  exposed_[next.key] = {*std::move(mr), region};
+  return next;
 }
 
 Result<uint64_t> LibfabricFabric::Insert(std::string_view address) {
@@ -276,7 +301,7 @@ Result<uint64_t> LibfabricFabric::Insert(std::string_view address) {
   const std::string name(address);
   KnownAddress& known = addresses_[name];
   // A process that restarted on its old address shares the entry of the one before.
-  if (known.users == 0) {
+  if (known.handle == FI_ADDR_UNSPEC) {
     const int inserted = fi_av_insert(av_.get(), name.data(), 1, &known.handle, 0, nullptr);
     if (inserted != 1) {
       addresses_.erase(name);
@@ -296,11 +321,35 @@ void LibfabricFabric::Remove(uint64_t peer) {
   if (name == names_.end()) return;
   KnownAddress& known = addresses_[name->second];
   if (--known.users > 0) return;
+  // rxm (1.17 at least) keeps the record of a connection that it could not even begin, and crashes
+  // when its address is removed. The address stays for the next Insert; nothing is connected to it.
+  if (unopened_.contains(peer)) {
+    // Unless the peer has made one meanwhile, which must go: an empty write to nowhere tells.
+    const iovec source{address_.data(), 0};
+    const fi_rma_iov target{};
+    void* desc = nullptr;
+    fi_msg_rma message{};
+    message.msg_iov = &source;
+    message.desc = &desc;
+    message.iov_count = 1;
+    message.addr = peer;
+    message.rma_iov = &target;
+    message.rma_iov_count = 1;
+    NotePost(peer, fi_writemsg(ep_.get(), &message, 0));
+    if (unopened_.contains(peer)) return;
+  }
   fi_addr_t handle = known.handle;
   if (const int error = fi_av_remove(av_.get(), &handle, 1, 0))
     log::warn("{}", Failed("fi_av_remove", error).message());
   addresses_.erase(name->second);
   names_.erase(name);
+}
+
+void LibfabricFabric::NotePost(uint64_t peer, ssize_t result) {
+  if (result != 0 && result != -FI_EAGAIN)
+    unopened_.insert(peer);
+  else if (!unopened_.empty())
+    unopened_.erase(peer);
 }
 
 PostResult LibfabricFabric::Write(const WriteRequest& request, TimePoint, Status& why) {
@@ -335,6 +384,7 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
   message.rma_iov = &target;
   message.rma_iov_count = 1;
   const ssize_t result = fi_writemsg(ep_.get(), &message, 0);
+  NotePost(request.peer, result);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
@@ -366,6 +416,7 @@ PostResult LibfabricFabric::PostImmediate(Status& why) {
   const uint64_t delivered = choice_.delivery_complete ? FI_DELIVERY_COMPLETE : 0;
   const ssize_t result =
       fi_writemsg(ep_.get(), &message, FI_REMOTE_CQ_DATA | FI_COMPLETION | delivered);
+  NotePost(batch->peer, result);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
@@ -479,6 +530,27 @@ bool LibfabricFabric::PrepareSleep() {
 }
 
 }  // namespace
+
+Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& options) {
+  Result<ProviderChoice> provider = ChooseProvider(options);
+  if (!provider) return provider.status();
+  std::vector<std::unique_ptr<Fabric>> rails;
+  if (options.rails.empty() && provider->family != "efa") return rails;
+  Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *provider);
+  if (!choices) return choices.status();
+  Status last;
+  for (ProviderChoice& choice : *choices) {
+    const std::string name = choice.rail;
+    auto rail = std::make_unique<LibfabricFabric>(std::move(choice));
+    last = rail->Open();
+    if (last.ok())
+      rails.push_back(std::move(rail));
+    else
+      log::warn("transfer: left out: rail \"{}\": {}", name, last.message());
+  }
+  if (rails.empty()) return last;
+  return rails;
+}
 
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
   Result<ProviderChoice> choice = ChooseProvider(options);
