@@ -41,6 +41,7 @@ class Writer {
     engine.fabric = options_.fabric;
     engine.write_mode = options_.write_mode;
     engine.require_rdma = options_.require_rdma;
+    engine.rails = options_.rails;
     engine.host = link_.LocalHost();
     engine.cuda_device = AnnouncedDevice(options_.provider, options_.local_device, options_.remote_device);
     const uint64_t smallest = *std::min_element(options_.block_kib.begin(), options_.block_kib.end());

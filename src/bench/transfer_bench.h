@@ -22,6 +22,7 @@ struct TransferBenchOptions {
   std::string fabric = "auto";  // as transfer::Options
   transfer::WriteMode write_mode = transfer::WriteMode::kAuto;
   bool require_rdma = false;
+  std::vector<std::string> rails;  // of this end (transfer.h)
   uint64_t total_mib = 72;
   std::vector<uint64_t> block_kib = {4, 16, 64, 1024};
   uint32_t queue_depth = 1;    // transfers at once; each moves its share of the blocks
@@ -50,6 +51,6 @@ Status RunTransferBench(TransferLink link, const TransferBenchOptions& options,
                         const std::function<void(const TransferBenchRow&)>& on_row);
 
 // The other end: serves one writer until it leaves.
-Status ServeTransferBench(TransferLink link, Duration timeout);
+Status ServeTransferBench(TransferLink link, Duration timeout, std::vector<std::string> rails = {});
 
 }  // namespace baton::bench

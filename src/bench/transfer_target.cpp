@@ -20,7 +20,8 @@ constexpr size_t kMaxBlob = 1 << 20;
 
 class Target {
  public:
-  Target(TransferLink& link, Duration timeout) : link_(link), timeout_(timeout) {}
+  Target(TransferLink& link, Duration timeout, std::vector<std::string> rails)
+      : link_(link), timeout_(timeout), rails_(std::move(rails)) {}
 
   Result<std::string> Handle(std::string_view request) {
     ByteReader reader(request);
@@ -96,6 +97,7 @@ class Target {
     if (Status s = reader.Finish(); !s.ok()) return s;
     if (bytes == 0 || bytes > kMaxPoolBytes) return Error(Code::kInvalidArgument, "a pool of {} bytes", bytes);
     options.host = link_.LocalHost();
+    options.rails = rails_;
     options.self_test = false;
     options.cuda_device = AnnouncedDevice(options.provider, device, writers_device);
     Result<BenchPool> pool = BenchPool::Create(bytes, shared, device);
@@ -182,6 +184,7 @@ class Target {
 
   TransferLink& link_;
   const Duration timeout_;
+  const std::vector<std::string> rails_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::pair<uint32_t, uint8_t>, Status> ended_;
@@ -193,8 +196,8 @@ class Target {
 
 }  // namespace
 
-Status ServeTransferBench(TransferLink link, Duration timeout) {
-  Target target(link, timeout);
+Status ServeTransferBench(TransferLink link, Duration timeout, std::vector<std::string> rails) {
+  Target target(link, timeout, std::move(rails));
   for (;;) {
     const Result<std::string> request = link.Receive(Now() + timeout);
     if (!request.ok()) return request.status().code() == Code::kUnavailable ? Status::Ok() : request.status();

@@ -69,7 +69,7 @@ int Listen(const TransferFlags& flags) {
   fmt::print(stderr, "{}: waiting for a writer on port {}\n", kPart, listener->port());
   Result<bench::TransferLink> link = listener->Accept(Now() + 24h);
   if (!link.ok()) return Fail(link.status());
-  const Status status = bench::ServeTransferBench(*std::move(link), flags.options.timeout);
+  const Status status = bench::ServeTransferBench(*std::move(link), flags.options.timeout, flags.options.rails);
   return status.ok() ? 0 : Fail(status);
 }
 
@@ -99,7 +99,8 @@ int RunBoth(const TransferFlags& flags) {
   if (target == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     Result<bench::TransferLink> link = listener->Accept(Now() + 30s);
-    const Status status = link.ok() ? bench::ServeTransferBench(*std::move(link), flags.options.timeout) : link.status();
+    const Status status = link.ok() ? bench::ServeTransferBench(*std::move(link), flags.options.timeout, flags.options.rails)
+                                    : link.status();
     _exit(status.ok() ? 0 : Fail(status));
   }
   Result<bench::TransferLink> link =
@@ -154,6 +155,9 @@ void AddBenchTransferCommand(CLI::App& bench, int* exit_code) {
       ->capture_default_str();
   command->add_option("--transfer-write-mode", flags->write_mode, "write, or read: the target fetches")->capture_default_str();
   command->add_flag("--require-rdma", options.require_rdma, "Refuse anything but hardware RDMA");
+  command->add_option("--transfer-rails", options.rails,
+                      "Network cards of this end: interfaces or addresses (tcp), domains or devices (efa)")
+      ->delimiter(',');
   command->add_option("--listen", flags->listen, "[HOST:]PORT: be the target and serve one writer");
   command->add_option("--connect", flags->connect, "HOST:PORT of a listening target; with neither, both ends run here");
   command->add_option("--total-mib", options.total_mib, "MiB of each round")->capture_default_str();

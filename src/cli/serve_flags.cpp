@@ -74,6 +74,8 @@ std::vector<Flag> MakeFlags() {
        {"auto", "efa", "efa-direct", "rxm", "native"}},
       {"transfer-write-mode", S, "auto", "write, or read: the target fetches (hardware without RDMA write); both sides must agree", {}, true,
        {"auto", "write", "read"}},
+      {"transfer-rails", S, "", "network cards to move KV over, by commas: interfaces or addresses (tcp), domains or devices (efa); "
+                                "default: all EFA domains, or the one of --host", {"disaggregation-ib-device"}},
       {"nixl-backend", S, "UCX", "plugin of NIXL: UCX, LIBFABRIC ..."},
       {"nixl-path", S, "", "NIXL's library or a folder around it; else BATON_NIXL_PATH, Python environments and system folders"},
       {"require-rdma", B, "", "refuse to start without hardware RDMA; on by itself where an EFA is on the PCI bus and the data plane "
@@ -96,7 +98,7 @@ std::vector<Flag> MakeFlags() {
     flags.push_back(Inert(name, I));
   }
   for (const char* name : {"dtype", "quantization", "log-level-http", "reasoning-parser", "tool-call-parser",
-                           "load-balance-method", "disaggregation-ib-device", "attention-backend",
+                           "load-balance-method", "attention-backend",
                            "disaggregation-decode-retraction-backup", "disaggregation-decode-allocation-policy"}) {
     flags.push_back(Inert(name, S));
   }
@@ -114,6 +116,17 @@ std::chrono::milliseconds SecondsOf(const FlagValues& v, std::string_view flag, 
   double seconds = v.Number(flag);
   if (const char* text = variable && !v.Given(flag) ? std::getenv(variable) : nullptr) seconds = std::atof(text);
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+// "a,b": a and b.
+std::vector<std::string> Names(const std::string& list) {
+  std::vector<std::string> names;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    if (end > at) names.push_back(list.substr(at, end - at));
+    at = end + 1;
+  }
+  return names;
 }
 
 // --disaggregation-transfer-backend nixl and the flags that belong to it.
@@ -225,6 +238,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   o.fabric.write_mode = *write_mode;
   o.fabric.host = o.host;
   o.sysfs_root = v.Text("sysfs-root");
+  o.fabric.rails = Names(v.Text("transfer-rails"));
   o.fabric.checksum = v.On("kv-checksum");
   if (Status s = ChooseNixl(v, o); !s.ok()) return s;
   o.fabric.require_rdma = RequireRdma(v, o);

@@ -18,7 +18,7 @@ struct ManifestEntry {
   uint64_t offset = 0;  // in the receiver's region
   uint32_t bytes = 0;
   uint32_t crc = 0;
-  uint32_t slot = 0;    // index << 8 | generation
+  uint32_t slot = 0;    // repetition << 28 | index << 8 | generation
   uint32_t region = 0;  // receiver's RegionId
 };
 

@@ -26,18 +26,21 @@ class CreditBook {
   static constexpr uint32_t kUnlimited = ~0u;
   // Arrivals outside of the count, per writer: a few hellos until we answer, credit mails (at most
   // three can wait unread, as each follows the use of half a share, and one per manifest block),
-  // and the completions of our own mails.
-  static constexpr uint32_t kMails = 16;
+  // and the completions of our own mails. Rails bring mails about repetition, and probes.
+  static constexpr uint32_t kMails = 16, kRailMails = 8;
   static constexpr uint32_t kLeast = 8, kFirst = 32, kMost = 512;
 
   // `entries` of the completion queue (0: it has no bound), of which our own writes may take `own`.
-  CreditBook(uint32_t entries, uint32_t own, uint32_t accounts = kMailboxCells)
-      : unlimited_(entries == 0), budget_(entries > own ? entries - own : 0), accounts_(accounts) {}
+  CreditBook(uint32_t entries, uint32_t own, uint32_t accounts = kMailboxCells, bool rails = false)
+      : unlimited_(entries == 0),
+        budget_(entries > own ? entries - own : 0),
+        mails_(rails ? kMails + kRailMails : kMails),
+        accounts_(accounts) {}
 
   bool unlimited() const { return unlimited_; }
-  bool HasRoom() const { return unlimited_ || held_ + kLeast + kMails <= budget_; }
+  bool HasRoom() const { return unlimited_ || held_ + kLeast + mails_ <= budget_; }
   // Writers that the queue has room for.
-  uint32_t most_accounts() const { return budget_ / (kLeast + kMails); }
+  uint32_t most_accounts() const { return budget_ / (kLeast + mails_); }
 
   // The first grant of a key set, for its description. Needs HasRoom().
   uint32_t Open(uint32_t set) {
@@ -45,7 +48,7 @@ class CreditBook {
     Account& account = accounts_[set];
     account = {.open = true};
     ++open_;
-    held_ += kLeast + kMails;
+    held_ += kLeast + mails_;
     Grant(account, kFirst);
     return static_cast<uint32_t>(account.granted);
   }
@@ -94,7 +97,7 @@ class CreditBook {
     if (unlimited_) return anyway ? kUnlimited : 0;
     Account& account = accounts_[set];
     if (!account.open) return 0;
-    const uint32_t share = std::clamp<uint32_t>(budget_ / (open_ + 1), kLeast + kMails, kMost) - kMails;
+    const uint32_t share = std::clamp<uint32_t>(budget_ / (open_ + 1), kLeast + mails_, kMost) - mails_;
     const uint64_t left = account.granted - account.consumed;
     if (!anyway && left > share / 2) return 0;
     const uint64_t before = account.granted;
@@ -111,21 +114,21 @@ class CreditBook {
     uint64_t granted = 0, consumed = 0, landed = 0;
   };
 
-  static uint32_t Held(const Account& account) {
-    return std::max(kLeast, static_cast<uint32_t>(account.granted - account.consumed)) + kMails;
+  uint32_t Held(const Account& account) const {
+    return std::max(kLeast, static_cast<uint32_t>(account.granted - account.consumed)) + mails_;
   }
 
   // Up to `more`, as far as there is room.
   void Grant(Account& account, uint32_t more) {
     const uint32_t before = Held(account);
     const auto left = static_cast<uint32_t>(account.granted - account.consumed);
-    const uint32_t own = before - kMails - left;  // kept for it whatever others do
+    const uint32_t own = before - mails_ - left;  // kept for it whatever others do
     account.granted += std::min(more, own + (budget_ > held_ ? budget_ - held_ : 0));
     held_ += Held(account) - before;
   }
 
   const bool unlimited_;
-  const uint32_t budget_;
+  const uint32_t budget_, mails_;
   uint32_t held_ = 0, leaving_ = 0, open_ = 0;
   std::vector<Account> accounts_;     // by key set
   std::vector<uint32_t> to_settle_;

@@ -7,6 +7,8 @@
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/nixl/nixl.h"
+#include "transfer/rails/invitation.h"
+#include "transfer/rails/rails.h"
 #include "transfer/fabric_probe.h"
 #include "transfer/shm/shm.h"
 #include "transfer/worker.h"
@@ -16,6 +18,8 @@ namespace {
 
 constexpr Duration kControlDeadline = 10s;  // for calls that only ask the worker
 constexpr Duration kSelfTestDeadline = 20s;  // a starved machine is no broken fabric
+// Writes over several rails are cut so that a page run keeps them all busy (docs/transfer-engine.md).
+constexpr uint64_t kStripeBytes = 256 << 10;
 
 class EngineImpl final : public Engine {
  public:
@@ -128,10 +132,31 @@ class EngineImpl final : public Engine {
 
 void EngineImpl::ExportMetrics(metrics::Registry& registry) {
   std::lock_guard lock(metrics_mutex_);
-  metrics_ = std::make_unique<EngineMetrics>(registry, core_.stats(), report_);
+  metrics_ = std::make_unique<EngineMetrics>(registry, core_.stats(), report_,
+                                             core_.fabric().rail_stats());
+}
+
+Result<std::unique_ptr<Fabric>> JoinAll(const Options& options, std::vector<std::unique_ptr<Fabric>> rails) {
+  if (options.cuda_device && !rails.front()->traits().registers_cuda)
+    return Error(Code::kUnsupported,
+                 "memory of GPUs goes through host memory here, which needs a single rail: name none, or "
+                 "use a libfabric with FI_HMEM");
+  if (rails.size() > kMaxRails) {
+    log::warn("transfer: {} rails can be opened, the first {} are used", rails.size(), kMaxRails);
+    rails.resize(kMaxRails);
+  }
+  return JoinRails(std::move(rails), {.silence = options.peer_timeout / 6});
 }
 
 Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
+  const bool has_cards = options.provider != ProviderKind::kShm && options.provider != ProviderKind::kNixl &&
+                         options.provider != ProviderKind::kLoopback;
+  if (!options.rails.empty() && !has_cards)
+    return Error(Code::kInvalidArgument,
+                 "rails are network cards of providers efa and tcp: leave them out, or name one of these");
+  if (options.rails.size() > kMaxRails)
+    return Error(Code::kInvalidArgument, "{} rails are named, {} are the most of one engine",
+                 options.rails.size(), kMaxRails);
   if (options.provider == ProviderKind::kLoopback) {
     if (!options.loopback)
       return Error(Code::kInvalidArgument, "the loopback provider needs Options::loopback");
@@ -145,6 +170,9 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
       return Error(Code::kUnsupported, "memory of GPUs does not go over provider nixl: use efa, tcp or shm");
     return OpenNixl(options);
   }
+  Result<std::vector<std::unique_ptr<Fabric>>> rails = OpenLibfabricRails(options);
+  if (!rails) return rails.status();
+  if (!rails->empty()) return JoinAll(options, *std::move(rails));
   Result<std::unique_ptr<Fabric>> fabric = OpenLibfabric(options);
   if (!fabric) return fabric;
   return cuda::WrapForDeviceMemory(*std::move(fabric), options.cuda_device);
@@ -213,7 +241,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
       .max_sends = options.max_sends,
       .max_queued_runs = options.max_queued_runs,
       .max_write_bytes =
-          std::min<uint64_t>({options.max_write_bytes, traits.max_write_bytes, 1u << 30}),
+          std::min<uint64_t>({options.max_write_bytes, traits.max_write_bytes,
+                              traits.rails.size() > 1 ? kStripeBytes : 1u << 30}),
       .probe_interval = options.peer_timeout / 6,
       .peer_timeout = options.peer_timeout,
       .epoch = RandomEpoch(),

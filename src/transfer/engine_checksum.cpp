@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "transfer/engine_core.h"
+#include "transfer/imm.h"
 
 namespace baton::transfer {
 
@@ -37,7 +38,8 @@ void EngineCore::NoteWrite(Peer& peer, const SendTable::Entry& entry, const Writ
   block.entries[peer.filling++] = {.offset = remote_offset,
                                    .bytes = static_cast<uint32_t>(request.bytes),
                                    .crc = Crc32c(data, request.bytes),
-                                   .slot = entry.route.slot.index << 8 | entry.route.slot.generation,
+                                   .slot = entry.repetition << 28 | entry.route.slot.index << 8 |
+                                           entry.route.slot.generation,
                                    .region = entry.route.remote_region_id};
   block.sequence = sequence;
   if (peer.filling == ManifestBlock::kEntries) CloseBlock(peer);
@@ -58,7 +60,10 @@ void EngineCore::PostBlocks(Peer& peer, TimePoint now) {
   while (peer.blocks_due && MayPost(peer, true)) {
     if (peer.OutOfCredit()) return Stall(peer, now);
     const auto index = static_cast<uint32_t>(std::countr_zero(peer.blocks_due));
-    WriteOp* op = TakeOp(peer, WriteOp::kBlock, index, now);
+    // Its sequence: the last one begun in that place.
+    const uint64_t last = peer.blocks_begun - 1;
+    WriteOp* op = TakeOp(peer, WriteOp::kBlock,
+                         static_cast<uint32_t>(last - (last - index) % kManifestBlocks), now);
     const uint64_t ring = uint64_t{peer.blob.key_set} * kManifestBlocks + index;
     const WriteRequest request{
         .peer = peer.address,
@@ -86,9 +91,12 @@ void EngineCore::PostBlocks(Peer& peer, TimePoint now) {
   }
 }
 
-// A block that did not land is written again: same bytes, same place.
-void EngineCore::OnBlockSent(Peer& peer, uint32_t block, bool failed) {
-  if (failed) peer.blocks_due |= 1u << block;
+// A block that did not land is written again: same bytes, same place. Unless it did land after all
+// and the peer said that it read it: then the place is another's.
+void EngineCore::OnBlockSent(Peer& peer, uint32_t sequence, bool failed) {
+  const auto read = static_cast<uint32_t>(peer.blocks_free - kManifestBlocks);  // those before it
+  if (failed && static_cast<int32_t>(sequence - read) >= 0)
+    peer.blocks_due |= 1u << sequence % kManifestBlocks;
 }
 
 // Receiving.
@@ -100,14 +108,17 @@ void EngineCore::OnBlock(Imm imm, TimePoint now) {
   credits_.Consume(set);
   ManifestBlock block;
   std::memcpy(&block, bytes, sizeof block);
-  const uint64_t sequence = key_sets_.CountBlock(set, imm.slot % kManifestBlocks);
+  const bool sound = block.count <= ManifestBlock::kEntries && block.crc == BlockCrc(block);
+  const bool repeated = sound && key_sets_.KnowsBlock(set, block.sequence);
+  const uint64_t sequence =
+      repeated ? block.sequence : key_sets_.CountBlock(set, imm.slot % kManifestBlocks);
   for (auto& peer : peers_) {
     if (peer->inbound != set) continue;
     peer->answer_due = true;  // the block may be overwritten
     peer->heard_at = now;
   }
-  if (block.count > ManifestBlock::kEntries || block.crc != BlockCrc(block) ||
-      block.sequence != sequence) {
+  if (repeated) return;
+  if (!sound || block.sequence != sequence) {
     Stats::Add(stats_->checksum_errors);  // its slots never complete: better than believing it
     return;
   }
@@ -115,11 +126,12 @@ void EngineCore::OnBlock(Imm imm, TimePoint now) {
 }
 
 void EngineCore::TakeEntry(const ManifestEntry& entry, uint64_t epoch) {
-  const uint32_t index = entry.slot >> 8;
+  const uint32_t index = entry.slot >> 8 & (kImmSlots - 1);
   if (index >= slots_.size()) return;
   const SlotTable::Entry& slot = slots_[index];
   const bool open = slot.state == SlotTable::State::kOpen &&
-                    slot.generation == static_cast<uint8_t>(entry.slot) && slot.owner &&
+                    slot.generation == static_cast<uint8_t>(entry.slot) &&
+                    slot.repetition == entry.slot >> 28 && slot.owner &&
                     slot.owner->blob.epoch == epoch;
   if (!open) return;
   entries_[index].push_back(entry);

@@ -10,12 +10,14 @@ namespace baton::transfer {
 EngineCore::EngineCore(std::unique_ptr<Fabric> fabric, const Config& config,
                        std::function<void(const Event&)> on_event)
     : fabric_(std::move(fabric)),
+      has_rails_(fabric_->rail_stats() != nullptr),
       config_(config),
       on_event_(std::move(on_event)),
       slots_(config.max_slots),
-      sends_(config.max_sends, config.max_queued_runs, config.max_write_bytes),
+      sends_(config.max_sends, config.max_queued_runs, config.max_write_bytes,
+             has_rails_ ? config.max_kept_runs : 0),
       timers_(config.max_slots + config.max_sends),
-      credits_(fabric_->traits().cq_entries, fabric_->traits().max_in_flight, config.max_peers),
+      credits_(fabric_->traits().cq_entries, fabric_->traits().max_in_flight, config.max_peers, has_rails_),
       key_sets_(*fabric_, credits_, config.checksum, config.max_peers),
       ops_(fabric_->traits().max_in_flight + 64),
       completions_(kPollBatch),
@@ -154,10 +156,12 @@ void EngineCore::OnArrival(const Completion& completion, TimePoint now) {
   if (imm.kind == ImmKind::kHello) return OnHello(imm, now);
   if (imm.kind == ImmKind::kCredit) return OnCredit(imm, now);
   if (imm.kind == ImmKind::kManifest) return OnBlock(imm, now);
+  if (imm.kind == ImmKind::kRepeat) return OnRepeat(imm, now);
+  if (imm.kind == ImmKind::kConsent) return OnConsent(imm, now);
   SlotTable::Entry* entry = imm.slot < slots_.size() ? &slots_[imm.slot] : nullptr;
-  const bool applies = imm.kind == ImmKind::kData && entry &&
-                       entry->state == SlotTable::State::kOpen &&
-                       entry->generation == imm.generation;
+  const bool applies = IsData(imm.kind) && entry && entry->state == SlotTable::State::kOpen &&
+                       entry->generation == imm.generation &&
+                       entry->repetition == RepetitionOf(imm.kind);
   ConsumeCredit(entry, imm);
   if (!applies) {
     recorder_.Note(FlightRecorder::What::kStray, 0, imm.slot, completion.imm, now);
@@ -285,7 +289,8 @@ void EngineCore::EmitEvents() {
 bool EngineCore::Outstanding() const {
   if (open_slots_ || live_sends_ || in_flight_) return true;
   return std::any_of(peers_.begin(), peers_.end(), [](const auto& peer) {
-    return peer->phase == Peer::Phase::kJoining || peer->phase == Peer::Phase::kDraining;
+    return peer->phase == Peer::Phase::kJoining || peer->phase == Peer::Phase::kDraining ||
+           peer->repetition.wanted || peer->consent_due;
   });
 }
 

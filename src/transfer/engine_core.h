@@ -12,6 +12,7 @@
 // - a peer never has more arrivals outstanding here than its credits, which together fit the
 //   fabric's completion queue (credits.h);
 // - data in flight never holds up a control write for longer than Config::control_wait (pacing.h);
+// - a write whose end is unknown is repeated only when it can no longer land (engine_repeat.cpp);
 // - a peer is fenced only when its keys are revoked and it is removed from the fabric.
 #pragma once
 
@@ -40,6 +41,7 @@ class EngineCore {
  public:
   struct Config {
     uint32_t max_slots = 4096, max_sends = 1024, max_queued_runs = 1 << 16;
+    uint32_t max_kept_runs = 1 << 18;  // posted runs of live sends kept for repetition, with rails
     uint64_t max_write_bytes = 1 << 20;
     Duration probe_interval = 250ms;  // silence after which a peer that we need is asked for life
     Duration peer_timeout = 1500ms;   // silence after which it is lost
@@ -126,7 +128,7 @@ class EngineCore {
   bool MayPost(const Peer& peer, bool control) const;
   bool CanPost(Peer& peer, const SendTable::Entry& entry, TimePoint now);
   static uint32_t PickClass(const Peer& peer);
-  uint64_t NextBytes(const SendTable::Entry& entry);
+  uint64_t NextBytes(const SendTable::Entry& entry) const;
   void Stall(Peer& peer, TimePoint now);
   Stats::Flow& FlowOf(const Peer& peer, Priority priority);
   void List(uint32_t index);
@@ -149,13 +151,25 @@ class EngineCore {
   void FinishRemoval(Peer& peer);
 
   // engine_mail.cpp: hellos and credits, both directions
-  PostResult PostMail(Peer& peer, WriteOp* op, uint64_t source, uint32_t offset, ImmKind kind,
-                      TimePoint now, Status& why);
+  PostResult PostMail(Peer& peer, WriteOp* op, size_t source, uint32_t bytes, uint32_t offset,
+                      ImmKind kind, TimePoint now, Status& why);
   void SayHello(Peer& peer, TimePoint now);
   void OnHello(Imm imm, TimePoint now);
   void TopUp(Peer& peer, TimePoint now);
   void OnCreditSent(Peer& peer, bool failed);
   void OnCredit(Imm imm, TimePoint now);
+
+  // engine_repeat.cpp: sends of which a write is in doubt, both ends
+  void WantRepetition(Peer& peer, TimePoint now);
+  void OnDoubt(Peer& peer, uint32_t index, const Status& why, TimePoint now);
+  void TendRepetition(Peer& peer, TimePoint now);
+  void ListDoubts(Peer& peer);
+  void AskToRepeat(Peer& peer, TimePoint now);
+  void OnRepeat(Imm imm, TimePoint now);
+  Verdict Judge(uint64_t send, uint64_t epoch);
+  void SendConsent(Peer& peer, TimePoint now);
+  void OnConsent(Imm imm, TimePoint now);
+  void ApplyVerdict(SendId send, Verdict verdict);
 
   // engine_checksum.cpp
   Status PrepareChecksums();
@@ -164,12 +178,13 @@ class EngineCore {
                  uint64_t remote_offset);
   void CloseBlock(Peer& peer);
   void PostBlocks(Peer& peer, TimePoint now);
-  void OnBlockSent(Peer& peer, uint32_t block, bool failed);
+  void OnBlockSent(Peer& peer, uint32_t sequence, bool failed);
   void OnBlock(Imm imm, TimePoint now);
   void TakeEntry(const ManifestEntry& entry, uint64_t epoch);
   Status Verify(uint32_t slot) const;
 
   std::unique_ptr<Fabric> fabric_;
+  const bool has_rails_;  // so that writes can be in doubt
   const Config config_;
   std::function<void(const Event&)> on_event_;
   std::shared_ptr<Stats> stats_ = std::make_shared<Stats>();

@@ -6,14 +6,14 @@
 
 namespace baton::transfer {
 
-// Writes the mail at `source` of our outboxes into the peer's cell.
-PostResult EngineCore::PostMail(Peer& peer, WriteOp* op, uint64_t source, uint32_t offset,
-                                ImmKind kind, TimePoint now, Status& why) {
+// Writes the mail at `source` of the peer's outbox into its cell.
+PostResult EngineCore::PostMail(Peer& peer, WriteOp* op, size_t source, uint32_t bytes,
+                                uint32_t offset, ImmKind kind, TimePoint now, Status& why) {
   const WriteRequest request{
       .peer = peer.address,
       .local_region = outbox_region_,
-      .local_offset = source,
-      .bytes = sizeof(Mail),
+      .local_offset = uint64_t{peer.outbox} * sizeof(Outbox) + source,
+      .bytes = bytes,
       .remote_address =
           peer.blob.mailbox.base + uint64_t{peer.blob.key_set} * kMailboxCellBytes + offset,
       .remote_key = peer.blob.mailbox.key,
@@ -29,11 +29,11 @@ PostResult EngineCore::PostMail(Peer& peer, WriteOp* op, uint64_t source, uint32
 void EngineCore::SayHello(Peer& peer, TimePoint now) {
   WriteOp* op = TakeOp(peer, WriteOp::kHello, sizeof(Mail), now);
   outboxes_[peer.outbox].hello =
-      MakeMail(config_.epoch, peer.posted,
+      MakeMail(config_.epoch, peer.posted - peer.doubtful - peer.bulk_in_flight,
                MailTag(peer.blob.key_set, peer.blob.key_set_generation));
   Status why;
-  const uint64_t source = uint64_t{peer.outbox} * sizeof(Outbox) + offsetof(Outbox, hello);
-  const PostResult result = PostMail(peer, op, source, kHelloOffset, ImmKind::kHello, now, why);
+  const PostResult result = PostMail(peer, op, offsetof(Outbox, hello), sizeof(Mail), kHelloOffset,
+                                     ImmKind::kHello, now, why);
   if (result == PostResult::kPosted) {
     peer.hello_in_flight = true;
     peer.asked_at = now;
@@ -76,8 +76,8 @@ void EngineCore::TopUp(Peer& peer, TimePoint now) {
       MakeMail(config_.epoch, granted, MailTag(peer.inbound, key_sets_.generation(peer.inbound)),
                key_sets_.blocks(peer.inbound) + kManifestBlocks);
   Status why;
-  const uint64_t source = uint64_t{peer.outbox} * sizeof(Outbox) + offsetof(Outbox, credit);
-  const PostResult result = PostMail(peer, op, source, kCreditOffset, ImmKind::kCredit, now, why);
+  const PostResult result = PostMail(peer, op, offsetof(Outbox, credit), sizeof(Mail),
+                                     kCreditOffset, ImmKind::kCredit, now, why);
   if (result == PostResult::kPosted) {
     peer.answer_due = false;
     peer.credit_in_flight = true;

@@ -17,11 +17,30 @@ metrics::Labels With(metrics::Labels labels, std::string name, std::string value
 }  // namespace
 
 EngineMetrics::EngineMetrics(metrics::Registry& registry, std::shared_ptr<Stats> stats,
-                             const FabricReport& report)
+                             const FabricReport& report, std::shared_ptr<const RailsStats> rails)
     : registry_(registry), stats_(std::move(stats)), labels_({{"provider", report.provider}}) {
   AddTotals(report);
   AddInfo(report);
+  if (rails) AddRails(rails);
   AddSeats();
+}
+
+void EngineMetrics::AddRails(const std::shared_ptr<const RailsStats>& rails) {
+  for (const RailStats& rail : rails->rails) {
+    const auto add = [&](const char* name, const char* help, const Stats::Count& count, double scale = 1) {
+      registry_.AddCallback(
+          name, help, [rails, &count, scale] { return static_cast<double>(Stats::Get(count)) * scale; },
+          With(labels_, "rail", rail.name));
+    };
+    add("baton_transfer_rail_bytes_total", "Bytes of writes posted on the rail", rail.bytes);
+    add("baton_transfer_rail_writes_total", "Writes posted on the rail", rail.writes);
+    add("baton_transfer_rail_failures_total", "Times that a path of the rail was closed", rail.failures);
+    add("baton_transfer_rail_gb_per_second", "Rate of the rail as its writes saw it lately, 10^9 bytes/s",
+        rail.bytes_per_second, 1e-9);
+    add("baton_transfer_rail_paths_open", "Paths from the rail to peers that work", rail.paths_open);
+    add("baton_transfer_rail_paths_closed", "Paths from the rail to peers that failed and are tried again",
+        rail.paths_closed);
+  }
 }
 
 void EngineMetrics::Add(const char* name, const char* help, const Stats::Count& count,
@@ -59,6 +78,10 @@ void EngineMetrics::AddTotals(const FabricReport& report) {
   add("baton_transfer_fabric_busy_total", "Posts put off because the fabric was busy",
       s.fabric_busy);
   add("baton_transfer_deadlines_total", "Slots and sends ended by their deadline", s.deadlines);
+  add("baton_transfer_fences_asked_total", "Times that a peer was asked to fence writes in doubt",
+      s.fences_asked);
+  add("baton_transfer_sends_repeated_total", "Sends begun anew after the loss of a rail",
+      s.sends_repeated);
   add("baton_transfer_hellos_sent_total", "Mails that ask a peer for a sign of life", s.hellos_sent);
   add("baton_transfer_credits_sent_total", "Mails that grant credits", s.credits_sent);
   add("baton_transfer_credits_held",

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "common/metrics.h"
+#include "transfer/rails/rail_stats.h"
 #include "transfer/stats.h"
 #include "transfer/transfer.h"
 
@@ -16,13 +17,16 @@ namespace baton::transfer {
 class EngineMetrics {
  public:
   // The registry must outlive this; the series may outlive both this and the engine.
-  EngineMetrics(metrics::Registry& registry, std::shared_ptr<Stats> stats, const FabricReport& report);
+  // `rails` may be null.
+  EngineMetrics(metrics::Registry& registry, std::shared_ptr<Stats> stats, const FabricReport& report,
+                std::shared_ptr<const RailsStats> rails);
   // Adds the series of seats that were taken since. Any thread, one at a time.
   void AddSeats();
 
  private:
   void AddTotals(const FabricReport& report);
   void AddInfo(const FabricReport& report);
+  void AddRails(const std::shared_ptr<const RailsStats>& rails);
   void AddFlow(uint32_t seat, size_t priority);
   void AddTimes(const char* name, const char* help, uint32_t seat, size_t priority,
                 Stats::Times Stats::Flow::*times);

@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 #include "transfer/engine_core.h"
+#include "transfer/rails/rails.h"
 
 namespace baton::transfer {
 namespace {
@@ -21,6 +22,12 @@ Peer* EngineCore::FindPeer(PeerId id) const {
 
 Result<PeerId> EngineCore::AddPeer(PeerBlob blob, TimePoint now) {
   const FabricTraits& traits = fabric_->traits();
+  if (blob.family != traits.family && (RailsFamily(blob.family) == traits.family ||
+                                       RailsFamily(traits.family) == blob.family))
+    return Error(Code::kUnsupported,
+                 "the peer uses transfer provider \"{}\", this side \"{}\": give --transfer-rails to both, "
+                 "one name is enough, or to none",
+                 blob.family, traits.family);
   if (blob.family != traits.family)
     return Error(Code::kUnsupported,
                  "the peer uses transfer provider \"{}\", this side \"{}\": start both with the same",
@@ -114,6 +121,10 @@ void EngineCore::OnHelloDone(Peer& peer, const Completion& completion, TimePoint
   peer.next_hello = now + kHelloRetry;
   peer.why = completion.status;
   const bool joining = peer.phase == Peer::Phase::kJoining;
+  if (completion.in_doubt) {  // another rail is left; whoever still needs an answer asks again
+    peer.unanswered = 0;
+    return;
+  }
   if (!joining || (completion.peer_lost && ++peer.hello_failures == kMostHelloFailures))
     LosePeer(peer, completion.status, now);
 }
@@ -162,13 +173,15 @@ void EngineCore::FinishRemoval(Peer& peer) {
   peer.ops = nullptr;
   in_flight_ -= peer.in_flight;
   Stats::Set(stats_->writes_in_flight, in_flight_);
-  peer.in_flight = 0;
+  peer.in_flight = peer.bulk_in_flight = 0;
   peer.pacer.Forget();
   peer.blocks_due = 0;
+  peer.repetition.wanted = peer.consent_due = false;
   for (uint32_t i = 0; i < sends_.size() && peer.live_sends; ++i) {
     if (sends_[i].owner != &peer) continue;
-    sends_[i].drained = sends_[i].in_flight == 0;
+    sends_[i].drained = sends_[i].in_flight == 0 && !sends_[i].in_doubt;
     sends_[i].in_flight = 0;
+    sends_[i].in_doubt = false;
     CheckSend(i);
   }
   if (peer.disconnecting && !peer.silent)
@@ -177,7 +190,10 @@ void EngineCore::FinishRemoval(Peer& peer) {
 
 bool EngineCore::AskForLife(const Peer& peer, TimePoint now) const {
   const bool needed = peer.open_slots || peer.live_sends || peer.stalled;
-  if (!needed || peer.in_flight || peer.unanswered >= kMostUnanswered) return false;
+  if (!needed || peer.hello_in_flight || peer.unanswered >= kMostUnanswered) return false;
+  // Writes that hang on one rail say nothing of the peer, which another one may still reach.
+  if (peer.in_flight && has_rails_) return now - peer.heard_at >= 2 * config_.probe_interval;
+  if (peer.in_flight) return false;
   // All that we posted has ended, so the hello tells the peer that it may count it as consumed. Other
   // signs of life from it do not: it cannot know that we wait.
   if (peer.stalled) return now - std::max(peer.stalled_at, peer.asked_at) >= kStallPatience;
@@ -217,6 +233,12 @@ void EngineCore::TendPeer(Peer& peer, TimePoint now) {
         return LosePeer(peer,
                         Error(Code::kUnavailable, "the peer gave no sign of life for {:.1f} s",
                               Seconds(now - (mute ? peer.unanswered_since : peer.heard_at))),
+                        now);
+      if (peer.repetition.wanted && now - peer.repetition.since > config_.peer_timeout)
+        return LosePeer(peer,
+                        Error(Code::kUnavailable,
+                              "a rail failed, and the peer did not agree to go on without it in {:.1f} s",
+                              Seconds(now - peer.repetition.since)),
                         now);
       if (AskForLife(peer, now)) SayHello(peer, now);
       return;

@@ -73,8 +73,8 @@ bool EngineCore::MayPost(const Peer& peer, bool control) const {
          in_flight_ + room < traits.max_in_flight;
 }
 
-uint64_t EngineCore::NextBytes(const SendTable::Entry& entry) {
-  return std::min(sends_.FrontRun(entry).run.bytes, config_.max_write_bytes);
+uint64_t EngineCore::NextBytes(const SendTable::Entry& entry) const {
+  return std::min(entry.rest.bytes, config_.max_write_bytes);
 }
 
 bool EngineCore::CanPost(Peer& peer, const SendTable::Entry& entry, TimePoint now) {
@@ -117,6 +117,11 @@ void EngineCore::PostAll(TimePoint now) {
     Peer& peer = *peers_[(first_to_post_ + i) % count];
     if (peer.phase != Peer::Phase::kReady) continue;
     TopUp(peer, now);
+    SendConsent(peer, now);
+    if (peer.repetition.wanted) {
+      TendRepetition(peer, now);
+      continue;
+    }
     if (peer.HasRuns()) PostPeer(peer, now);
     if (peer.filling) CloseBlock(peer);
     if (peer.blocks_due) PostBlocks(peer, now);
@@ -131,13 +136,13 @@ void EngineCore::PostPeer(Peer& peer, TimePoint now) {
     if (!CanPost(peer, entry, now)) return;
     Unlist(index);
     PostResult result = PostResult::kPosted;
-    for (uint32_t i = 0; i < kBurst && entry.first_run != SendTable::kNone; ++i) {
+    for (uint32_t i = 0; i < kBurst && SendTable::HasRuns(entry); ++i) {
       if (i && !CanPost(peer, entry, now)) break;
       result = PostOne(peer, index, now);
       if (result != PostResult::kPosted) break;
     }
     // To the end of the line with what is left; a send that failed has nothing left.
-    if (entry.first_run != SendTable::kNone) List(index);
+    if (SendTable::HasRuns(entry)) List(index);
     if (chosen == static_cast<uint32_t>(Priority::kBackground)) peer.bursts_since_background = 0;
     if (chosen == static_cast<uint32_t>(Priority::kDecode)) ++peer.bursts_since_background;
     if (result == PostResult::kAgain) {
@@ -153,18 +158,18 @@ void EngineCore::PostPeer(Peer& peer, TimePoint now) {
 
 PostResult EngineCore::PostOne(Peer& peer, uint32_t index, TimePoint now) {
   SendTable::Entry& entry = sends_[index];
-  SendTable::RunNode& node = sends_.FrontRun(entry);
+  Run& run = SendTable::FrontRun(entry);
   const auto bytes = static_cast<uint32_t>(NextBytes(entry));
   WriteOp* op = TakeOp(peer, index, bytes, now);
   const WriteRequest request{.peer = peer.address,
                              .local_region = entry.route.local_region,
-                             .local_offset = node.run.local_offset,
+                             .local_offset = run.local_offset,
                              .bytes = bytes,
-                             .remote_address = entry.route.remote.base + node.run.remote_offset,
+                             .remote_address = entry.route.remote.base + run.remote_offset,
                              .remote_key = entry.route.remote.key,
                              .imm = PackImm({.slot = entry.route.slot.index,
                                              .generation = entry.route.slot.generation,
-                                             .kind = ImmKind::kData}),
+                                             .kind = DataKind(entry.repetition)}),
                              .context = &op->context};
   Status why;
   const PostResult result = fabric_->Write(request, now, why);
@@ -178,7 +183,7 @@ PostResult EngineCore::PostOne(Peer& peer, uint32_t index, TimePoint now) {
   }
   peer.blocked = peer.stalled = false;
   ++peer.posted;
-  if (peer.blob.wants_checksums) NoteWrite(peer, entry, request, node.run.remote_offset);
+  if (peer.blob.wants_checksums) NoteWrite(peer, entry, request, run.remote_offset);
   Stats::Flow& flow = FlowOf(peer, entry.route.priority);
   if (entry.writes++ == 0) {
     entry.first_at = now;
@@ -191,10 +196,10 @@ PostResult EngineCore::PostOne(Peer& peer, uint32_t index, TimePoint now) {
   entry.bytes += bytes;
   Stats::Bump(stats_->writes_sent);
   Stats::Bump(stats_->bytes_sent, bytes);
-  node.run.local_offset += bytes;
-  node.run.remote_offset += bytes;
-  node.run.bytes -= bytes;
-  if (node.run.bytes == 0) {
+  run.local_offset += bytes;
+  run.remote_offset += bytes;
+  run.bytes -= bytes;
+  if (run.bytes == 0) {
     sends_.PopRun(entry);
     Stats::Bump(flow.runs);
   }
@@ -212,6 +217,7 @@ WriteOp* EngineCore::TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint
   peer.ops = op;
   // The wait for an answer begins with the first write, not with the silence before it.
   if (peer.in_flight++ == 0 && !peer.blocked) peer.heard_at = now;
+  if (send <= WriteOp::kBlock) ++peer.bulk_in_flight;
   ++in_flight_;
   Stats::Set(stats_->writes_in_flight, in_flight_);
   return op;
@@ -225,6 +231,7 @@ void EngineCore::ReturnOp(WriteOp* op) {
       peer->ops = op->next;
     if (op->next) op->next->previous = op->previous;
     --peer->in_flight;
+    if (op->send <= WriteOp::kBlock) --peer->bulk_in_flight;
     --in_flight_;
     Stats::Set(stats_->writes_in_flight, in_flight_);
   }
@@ -247,7 +254,15 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
   if (index >= WriteOp::kBlock) {
     if (index == WriteOp::kHello) return OnHelloDone(*peer, completion, now);
     if (index == WriteOp::kCredit) OnCreditSent(*peer, failed);
-    if (index == WriteOp::kBlock) OnBlockSent(*peer, bytes, failed);
+    if (index == WriteOp::kRepeat) peer->repetition.mail_in_flight = false;
+    if (index == WriteOp::kConsent) {
+      peer->consent_in_flight = false;
+      peer->consent_due = peer->consent_due || failed;
+    }
+    if (index == WriteOp::kBlock) {
+      OnBlockSent(*peer, bytes, failed);
+      if (failed && completion.in_doubt) ++peer->doubtful, WantRepetition(*peer, now);
+    }
     if (failed && completion.peer_lost) LosePeer(*peer, completion.status, now);
     return;
   }
@@ -256,7 +271,9 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
   if (entry.route.priority != Priority::kControl) peer->pacer.OnDone(bytes, took, now);
   FlowOf(*peer, entry.route.priority).write_time.Note(took);
   entry.last_at = now;
-  if (failed) {
+  if (failed && completion.in_doubt) {
+    OnDoubt(*peer, index, completion.status, now);
+  } else if (failed) {
     recorder_.Note(FlightRecorder::What::kWriteFailed, peer->id.value, index, bytes, now);
     // Without an answer nobody knows whether it landed, or will.
     if (completion.peer_lost) entry.drained = false;
@@ -281,11 +298,11 @@ void EngineCore::FailSend(uint32_t index, Status status) {
 
 void EngineCore::CheckSend(uint32_t index) {
   SendTable::Entry& entry = sends_[index];
-  if (entry.in_flight) return;
+  if (entry.in_flight || entry.in_doubt) return;
   if (entry.state == SendTable::State::kDraining) {
     EndSend(index, Event::Kind::kSendFailed);
   } else if (entry.state == SendTable::State::kOpen && entry.finishing &&
-             entry.first_run == SendTable::kNone && sends_.AllTaken(entry)) {
+             !SendTable::HasRuns(entry) && sends_.AllTaken(entry)) {
     EndSend(index, Event::Kind::kSendDone);
   }
 }

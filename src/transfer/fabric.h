@@ -14,11 +14,16 @@
 //   may never complete; their context stays the fabric's until it is closed.
 // - Write never waits: kAgain means "poll, then try again".
 // - After Revoke(key) no write that uses the key lands.
+//
+// A Fabric may be several (rails/rails.h): then a failed write can be `in_doubt`, and CloseWays, Renew
+// and Follow make sure that it does not land later than its repetition.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +47,26 @@ struct MemoryKey {
   friend bool operator==(const MemoryKey&, const MemoryKey&) = default;
 };
 
+// The key that Renew makes of `key`: keys that a fabric chooses come in series of 256, of which the
+// writer can name the next one without being told.
+constexpr MemoryKey NextKey(MemoryKey key) {
+  key.key = (key.key & ~uint64_t{255}) | ((key.key + 1) & 255);
+  return key;
+}
+
+struct RailsStats;  // rails/rail_stats.h
+
+// Pairs of rails, one of each side: bit writer's * 16 + target's.
+struct Ways {
+  std::array<uint64_t, 4> bits{};
+  void Add(uint32_t writers, uint32_t targets) {
+    bits[writers / 4] |= uint64_t{1} << (writers % 4 * 16 + targets);
+  }
+  bool Has(uint32_t writers, uint32_t targets) const {
+    return bits[writers / 4] >> (writers % 4 * 16 + targets) & 1;
+  }
+};
+
 struct FabricTraits {
   std::string family;    // peers must agree: "tcp", "shm", "efa", "loopback"
   std::string provider;  // as FabricReport
@@ -63,6 +88,7 @@ struct FabricTraits {
   // How long after the loss of a peer completions of writes to it may still come and must be waited
   // for before the peer is removed. Zero where removal itself ends them.
   std::chrono::milliseconds drain_timeout{0};
+  bool renews_keys = false;  // Renew gives NextKey; else it gives the same key, and fences nothing
 };
 
 struct WriteRequest {
@@ -87,6 +113,9 @@ struct Completion {
   };
   Kind kind = Kind::kDone;
   bool peer_lost = false;  // the failure says that the peer or the way to it is gone
+  // The way that it took is gone, another one to the peer is left: nobody knows whether it landed,
+  // and it still may until the target renewed its key.
+  bool in_doubt = false;
   uint32_t imm = 0;
   uint64_t bytes = 0;
   uint64_t peer = 0;  // from Insert
@@ -114,6 +143,18 @@ class Fabric {
   virtual Result<MemoryKey> Expose(uint32_t region) = 0;
   virtual void Revoke(const MemoryKey& key) = 0;
 
+  // At the writer: the ways on which writes to the peer ended in doubt since the last call.
+  virtual Ways TakeDoubts(uint64_t /*peer*/) { return {}; }
+  // At the target: what is still under way on these, or half received, never lands.
+  virtual void CloseWays(uint64_t /*peer*/, const Ways& /*ways*/, TimePoint /*now*/) {}
+  // At the target: after it no write that was posted before the writer's Follow begins to land. The key that
+  // the peer knows stays good for whoever follows. Where the fabric cannot choose keys nothing
+  // changes: there a write that has failed is over by itself (FabricTraits::drain_timeout).
+  // The key to give to Revoke from now on.
+  virtual Result<MemoryKey> Renew(const MemoryKey& key) { return key; }
+  // At the writer: the target has renewed this key of its.
+  virtual void Follow(uint64_t /*peer*/, const MemoryKey& /*key*/) {}
+
   virtual Result<uint64_t> Insert(std::string_view address) = 0;
   virtual void Remove(uint64_t peer) = 0;
 
@@ -126,6 +167,9 @@ class Fabric {
   virtual int wait_fd() const { return -1; }
   // Call before sleeping on wait_fd: false when Poll should be called first.
   virtual bool PrepareSleep() { return true; }
+
+  // What its rails did, where it is made of some; readable from any thread, for ever.
+  virtual std::shared_ptr<const RailsStats> rail_stats() const { return nullptr; }
 };
 
 }  // namespace baton::transfer

@@ -4,6 +4,7 @@
 
 #include "common/shared_memory.h"
 #include "transfer/cuda/memory.h"
+#include "transfer/imm.h"
 #include "transfer/peer.h"
 
 namespace baton::transfer {
@@ -74,7 +75,7 @@ class SelfTest {
                                                  .bytes = step,
                                                  .remote_address = key_.base + posted * step,
                                                  .remote_key = key_.key,
-                                                 .imm = posted,
+                                                 .imm = PackImm({.slot = posted}),
                                                  .context = &contexts[posted]},
                                                 Now(), why);
         if (result == PostResult::kFailed) return why;

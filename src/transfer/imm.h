@@ -12,10 +12,30 @@ enum class ImmKind : uint8_t {
   kHello = 1,  // the writer names itself: `slot` is the key set that the receiver gave it
   kCredit = 2,    // a credit mail lies in the cell of key set `slot`
   kManifest = 3,  // checksums: `slot` is key set * kManifestBlocks + block
+  kRepeat = 4,    // a repeat mail lies in the cell of key set `slot`
+  kConsent = 5,   // ... a consent mail
+  kProbe = 6,     // asks whether a rail works; the engine never sees it (rails/)
+  kRepeated = 8,  // 8..13: as kData, of the first repetition and so on
   // Between two StagedFabrics, never seen by the engine; the upper 28 bits are theirs.
   kCell = 14,     // a cell of pinned memory holds bytes for a device
   kCellAck = 15,  // cells are empty again
 };
+
+// How often a send's writes may be posted anew after the first time.
+inline constexpr uint32_t kMaxRepetitions = 6;
+
+constexpr ImmKind DataKind(uint32_t repetition) {
+  return repetition == 0 ? ImmKind::kData
+                         : static_cast<ImmKind>(static_cast<uint32_t>(ImmKind::kRepeated) + repetition - 1);
+}
+constexpr bool IsData(ImmKind kind) {
+  return kind == ImmKind::kData || (kind >= ImmKind::kRepeated && kind < ImmKind::kCell);
+}
+constexpr uint32_t RepetitionOf(ImmKind kind) {
+  return kind == ImmKind::kData
+             ? 0
+             : static_cast<uint32_t>(kind) - static_cast<uint32_t>(ImmKind::kRepeated) + 1;
+}
 
 struct Imm {
   uint32_t slot = 0;  // < 2^20

@@ -68,6 +68,7 @@ Status KeySets::HandOut(std::span<const Region> regions,
   set.state = State::kHandedOut;
   set.blocks = 0;
   set.blocks_ahead = 0;
+  set.fences = set.verdicts = 0;
   set.age = ++handed_out_;
   blob.credits = credits_.Open(index);
   blob.key_set = index;
@@ -76,17 +77,18 @@ Status KeySets::HandOut(std::span<const Region> regions,
   return Status::Ok();
 }
 
-Mail KeySets::Read(uint32_t index, uint8_t generation, uint32_t offset) const {
+template <typename AnyMail>
+AnyMail KeySets::Read(uint32_t index, uint8_t generation, uint32_t offset) const {
   if (index >= sets_.size()) return {};
   const Set& set = sets_[index];
   if (set.state == State::kFree || set.generation != generation) return {};
-  Mail mail;
+  AnyMail mail;
   std::memcpy(&mail, mailbox_.data() + size_t{index} * kMailboxCellBytes + offset, sizeof mail);
-  return IsGenuine(mail) ? mail : Mail{};
+  return IsGenuine(mail) ? mail : AnyMail{};
 }
 
 Mail KeySets::Claim(uint32_t index, uint8_t generation) {
-  const Mail mail = Read(index, generation, kHelloOffset);
+  const Mail mail = Read<Mail>(index, generation, kHelloOffset);
   if (mail.epoch == 0 || mail.tag != MailTag(index, generation)) return {};
   Set& set = sets_[index];
   // Two peers on one description cannot be told apart by their keys: the first one owns it.
@@ -108,7 +110,29 @@ uint32_t KeySets::ClaimedBy(uint64_t epoch) const {
 }
 
 Mail KeySets::Credit(uint32_t index, uint8_t generation) const {
-  return Read(index, generation, kCreditOffset);
+  return Read<Mail>(index, generation, kCreditOffset);
+}
+
+RepeatMail KeySets::Repeat(uint32_t index, uint8_t generation) const {
+  const RepeatMail mail = Read<RepeatMail>(index, generation, kRepeatOffset);
+  const bool sound = mail.epoch && mail.tag == MailTag(index, generation) &&
+                     mail.count <= RepeatMail::kSends && sets_[index].owner == mail.epoch;
+  return sound ? mail : RepeatMail{};
+}
+
+ConsentMail KeySets::Consent(uint32_t index, uint8_t generation) const {
+  return Read<ConsentMail>(index, generation, kConsentOffset);
+}
+
+Status KeySets::Fence(uint32_t index) {
+  Set& set = sets_[index];
+  for (size_t i = 1; i < set.keys.size(); ++i) {
+    Result<MemoryKey> next = fabric_.Renew(set.keys[i]);
+    if (!next) return next.status();
+    set.keys[i] = *next;
+  }
+  ++set.fences;
+  return Status::Ok();
 }
 
 uint64_t KeySets::Owner(uint32_t index, uint8_t generation) const {
@@ -122,6 +146,12 @@ const std::byte* KeySets::ManifestBlock(uint32_t index, uint8_t generation, uint
   const Set& set = sets_[index];
   if (set.state == State::kFree || set.generation != generation) return nullptr;
   return manifest_.data() + (size_t{index} * kManifestBlocks + block) * kManifestBlockBytes;
+}
+
+bool KeySets::KnowsBlock(uint32_t index, uint64_t sequence) const {
+  const Set& set = sets_[index];
+  return sequence < set.blocks || (sequence < set.blocks + kManifestBlocks &&
+                                   set.blocks_ahead & 1u << sequence % kManifestBlocks);
 }
 
 uint64_t KeySets::CountBlock(uint32_t index, uint32_t block) {

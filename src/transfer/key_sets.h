@@ -49,9 +49,20 @@ class KeySets {
   Mail Credit(uint32_t index, uint8_t generation) const;
   // The epoch that claimed this live set, else 0.
   uint64_t Owner(uint32_t index, uint8_t generation) const;
+  // Likewise the mails about repetition.
+  RepeatMail Repeat(uint32_t index, uint8_t generation) const;
+  ConsentMail Consent(uint32_t index, uint8_t generation) const;
+  // Renews all keys but the mailbox's: nothing lands that was posted with the set before. How often
+  // that was done, and what was answered the last time (mail.h).
+  Status Fence(uint32_t index);
+  uint64_t fences(uint32_t index) const { return sets_[index].fences; }
+  uint64_t verdicts(uint32_t index) const { return sets_[index].verdicts; }
+  void NoteVerdicts(uint32_t index, uint64_t verdicts) { sets_[index].verdicts = verdicts; }
   // A block of the manifest; null when set and generation are not those of a live set.
   const std::byte* ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const;
   uint8_t generation(uint32_t index) const { return sets_[index].generation; }
+  // True when the block of that sequence was read before.
+  bool KnowsBlock(uint32_t index, uint64_t sequence) const;
   // Place `block` of the set's manifest was read: the sequence of what it held. Blocks overtake
   // each other, so a place is free again only when all before it were read, too.
   uint64_t CountBlock(uint32_t index, uint32_t block);
@@ -73,13 +84,15 @@ class KeySets {
     uint64_t named = 0;  // order of the last hello
     uint64_t blocks = 0;
     uint32_t blocks_ahead = 0;  // bit per place: read before one that comes earlier
-    std::vector<MemoryKey> keys;
+    uint64_t fences = 0, verdicts = 0;
+    std::vector<MemoryKey> keys;  // the mailbox's first
   };
   // An index to hand out, taking one back if need be; kMailboxCells when all are in use.
   uint32_t Pick(const std::function<bool(uint64_t)>& in_use);
   void Revoke(Set& set);
   std::byte* Cell(uint32_t index) { return mailbox_.data() + size_t{index} * kMailboxCellBytes; }
-  Mail Read(uint32_t index, uint8_t generation, uint32_t offset) const;
+  template <typename AnyMail>
+  AnyMail Read(uint32_t index, uint8_t generation, uint32_t offset) const;
 
   Fabric& fabric_;
   CreditBook& credits_;

@@ -21,11 +21,12 @@ struct Peer;
 // One posted write. The context is first so that a completion's pointer is the operation's.
 struct WriteOp {
   // `send` of writes that are no send's.
-  static constexpr uint32_t kHello = ~0u, kCredit = ~0u - 1, kBlock = ~0u - 2;
+  static constexpr uint32_t kHello = ~0u, kCredit = ~0u - 1, kRepeat = ~0u - 2, kConsent = ~0u - 3,
+                            kBlock = ~0u - 4;
   OpContext context;
   Peer* peer = nullptr;  // null: the peer is gone, nobody waits for this completion any more
   uint32_t send = kHello;
-  uint32_t bytes = 0;    // kBlock: which
+  uint32_t bytes = 0;    // kBlock: its sequence
   TimePoint posted_at{};
   WriteOp* next = nullptr;
   WriteOp* previous = nullptr;
@@ -34,6 +35,8 @@ struct WriteOp {
 // Source memory of what we write to one peer's mailbox and manifest; registered, never moves.
 struct Outbox {
   Mail hello, credit;
+  RepeatMail repeat;
+  ConsentMail consent;
 };
 struct BlockOutbox {
   ManifestBlock blocks[kManifestBlocks];
@@ -90,6 +93,23 @@ struct Peer {
   // Credits that we grant it.
   uint32_t inbound = kMailboxCells;  // key set that it claimed
   bool credit_in_flight = false, answer_due = false;
+
+  // Writes of ours whose end nobody knows (engine_repeat.cpp).
+  struct Repetition {
+    bool wanted = false;       // nothing but mails is posted until the peer has fenced them
+    bool listed = false, asked = false, mail_in_flight = false;
+    uint64_t fences = 0;       // that the peer has made
+    TimePoint since{}, asked_at{};
+    Ways ways;
+    uint32_t count = 0;
+    std::array<SendId, RepeatMail::kSends> sends{};  // in the order of the question
+  };
+  Repetition repetition;
+  uint32_t bulk_in_flight = 0;  // of in_flight, those that are no mails
+  uint64_t doubtful = 0;        // of posted, those that failed and may land all the same
+  // ... and of its writes.
+  bool consent_due = false, consent_in_flight = false;
+  uint32_t consent_set = 0;    // key set that it is about
 
   // Checksums of what we write.
   uint64_t blocks_begun = 0;   // the last one may still be filling

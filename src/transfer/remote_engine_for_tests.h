@@ -48,7 +48,8 @@ class RemoteEngine {
   // of `seed` (0: zeros), of CUDA device `device` if that is not negative. Check status().
   RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared = false,
                std::chrono::milliseconds peer_timeout = std::chrono::milliseconds(1500),
-               const FabricWay& way = {}, int device = -1, std::optional<int> cuda_device = std::nullopt);
+               const FabricWay& way = {}, int device = -1, std::optional<int> cuda_device = std::nullopt,
+               const std::vector<std::string>& rails = {});
   ~RemoteEngine();
   RemoteEngine(const RemoteEngine&) = delete;
   RemoteEngine& operator=(const RemoteEngine&) = delete;

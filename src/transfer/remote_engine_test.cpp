@@ -84,6 +84,8 @@ class Server {
         const auto device = reader.Get<int32_t>(), cuda_device = reader.Get<int32_t>();
         if (cuda_device >= 0) options.cuda_device = cuda_device;
         memory_.emplace(bytes, shared, device);
+        for (auto names = reader.Get<uint32_t>(); names > 0; --names)
+          options.rails.push_back(reader.GetString(256));
         if (seed) memory_->Fill(seed);
         auto opened = Engine::Open(options, log_.Sink());
         if (opened.ok()) {
@@ -242,7 +244,7 @@ int RunRemoteEngine(int fd) {
 
 RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_t seed, bool shared,
                            std::chrono::milliseconds peer_timeout, const FabricWay& way, int device,
-                           std::optional<int> cuda_device) {
+                           std::optional<int> cuda_device, const std::vector<std::string>& rails) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
     status_ = Error(Code::kInternal, "socketpair: {}", errno);
@@ -271,6 +273,8 @@ RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_
   writer.Put(way.mode);
   writer.Put(int32_t{device});
   writer.Put(int32_t{device >= 0 ? device : cuda_device.value_or(-1)});
+  writer.Put(static_cast<uint32_t>(rails.size()));
+  for (const std::string& name : rails) writer.PutString(name);
   const std::string reply = Call(std::move(writer).bytes());
   const std::string error = ByteReader(reply).GetString(4096);
   if (!error.empty()) status_ = Error(Code::kUnavailable, "{}", error);

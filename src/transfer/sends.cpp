@@ -10,16 +10,18 @@ constexpr uint64_t kRequestBits = kOpenBit | kFinishBit | kCancelBit;
 
 }  // namespace
 
-SendTable::SendTable(uint32_t sends, uint32_t queued_runs, uint64_t max_write_bytes)
+SendTable::SendTable(uint32_t sends, uint32_t queued_runs, uint64_t max_write_bytes,
+                     uint32_t kept_runs)
     : size_(sends),
       max_write_bytes_(max_write_bytes),
       entries_(std::make_unique<Entry[]>(sends)),
       dirty_(sends),
       free_(sends),
       ring_(queued_runs),
-      nodes_(queued_runs) {
-  for (uint32_t i = 0; i < queued_runs; ++i) nodes_[i].next = i + 1 < queued_runs ? i + 1 : kNone;
-  free_node_ = queued_runs ? 0 : kNone;
+      nodes_(size_t{queued_runs} + kept_runs),
+      most_kept_(kept_runs) {
+  for (uint32_t i = 0; i < nodes_.size(); ++i) nodes_[i].next = i + 1 < nodes_.size() ? i + 1 : kNone;
+  free_node_ = nodes_.empty() ? kNone : 0;
 }
 
 Result<SendId> SendTable::Begin(const Route& route) {
@@ -31,6 +33,7 @@ Result<SendId> SendTable::Begin(const Route& route) {
   entry.route = route;
   entry.local_bytes.store(route.local_bytes, std::memory_order_relaxed);
   entry.remote_bytes.store(route.remote_bytes, std::memory_order_relaxed);
+  entry.kept = most_kept_ > 0;
   entry.pushed.store(uint64_t{entry.generation} << 32, std::memory_order_relaxed);
   entry.control.store((uint64_t{entry.generation} << 32) | kLiveBit | kOpenBit,
                       std::memory_order_release);
@@ -118,24 +121,56 @@ void SendTable::AppendRun(Entry& entry, const Run& run) {
   BATON_CHECK(node != kNone, "more runs than the ring admits");
   free_node_ = nodes_[node].next;
   nodes_[node] = {run, kNone};
-  if (entry.last_run == kNone)
+  if (entry.first_run == kNone)
     entry.first_run = node;
   else
     nodes_[entry.last_run].next = node;
   entry.last_run = node;
+  if (entry.next_run == kNone) SetNext(entry, node);
 }
 
-void SendTable::PopRun(Entry& entry) {
+void SendTable::SetNext(Entry& entry, uint32_t node) {
+  entry.next_run = node;
+  if (node != kNone) entry.rest = nodes_[node].run;
+}
+
+void SendTable::FreeFirst(Entry& entry) {
   const uint32_t node = entry.first_run;
   entry.first_run = nodes_[node].next;
   if (entry.first_run == kNone) entry.last_run = kNone;
   nodes_[node].next = free_node_;
   free_node_ = node;
-  ring_.GiveBack(1);
+}
+
+void SendTable::PopRun(Entry& entry) {
+  const uint32_t next = nodes_[entry.next_run].next;
+  if (entry.at++ == entry.returned) {
+    ++entry.returned;
+    ring_.GiveBack(1);
+    if (entry.kept) ++kept_;
+  }
+  SetNext(entry, next);
+  if (entry.kept && kept_ <= most_kept_) return;
+  // Not kept, or too many are: this send's go, and it cannot be repeated any more.
+  if (entry.kept) kept_ -= entry.returned;
+  entry.kept = false;
+  while (entry.first_run != next) FreeFirst(entry);
 }
 
 void SendTable::DropRuns(Entry& entry) {
-  while (entry.first_run != kNone) PopRun(entry);
+  if (entry.kept) kept_ -= entry.returned;
+  entry.kept = false;
+  ring_.GiveBack(entry.taken - entry.returned);
+  entry.returned = entry.at = entry.taken;
+  while (entry.first_run != kNone) FreeFirst(entry);
+  entry.next_run = kNone;
+}
+
+bool SendTable::Rewind(Entry& entry) {
+  if (!entry.kept) return false;
+  SetNext(entry, entry.first_run);
+  entry.at = 0;
+  return true;
 }
 
 void SendTable::End(Entry& entry) {
@@ -145,12 +180,14 @@ void SendTable::End(Entry& entry) {
 void SendTable::Free(uint32_t index) {
   Entry& entry = entries_[index];
   End(entry);
+  DropRuns(entry);
   entry.state = State::kFree;
   entry.owner = nullptr;
   entry.finishing = false;
   entry.drained = true;
   if (++entry.generation == 0) entry.generation = 1;  // SendId{} names no send
-  entry.taken = entry.in_flight = entry.writes = 0;
+  entry.taken = entry.returned = entry.at = entry.in_flight = entry.writes = entry.repetition = 0;
+  entry.in_doubt = false;
   entry.bytes = 0;
   entry.status = Status::Ok();
   entry.opened_at = entry.first_at = entry.last_at = {};

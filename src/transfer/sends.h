@@ -2,6 +2,9 @@
 //
 // Any thread begins a send, pushes runs into the ring, finishes or cancels; the worker owns the
 // rest. Push touches only atomics of its entry and the ring: no lock, no allocation.
+//
+// Where writes can be in doubt (several rails) the runs of a live send are kept after they were
+// posted, so that all of it can be posted again; a send that found no room for that cannot.
 #pragma once
 
 #include <atomic>
@@ -59,6 +62,12 @@ class SendTable {
     uint32_t generation = 1;
     uint32_t taken = 0;         // runs received from the ring
     uint32_t first_run = kNone, last_run = kNone;
+    uint32_t next_run = kNone;  // first that is not posted; those before it are kept
+    Run rest;                   // of that one
+    uint32_t at = 0, returned = 0;  // runs before next_run; whose place in the ring was given back
+    bool kept = false;          // all its runs still are there
+    bool in_doubt = false;      // a write of it failed and may land all the same (engine_repeat.cpp)
+    uint32_t repetition = 0;
     uint32_t in_flight = 0, writes = 0;
     uint32_t next_listed = kNone, previous_listed = kNone;
     Peer* owner = nullptr;      // null once ended
@@ -71,13 +80,14 @@ class SendTable {
     bool open = false, finish = false, cancel = false;
   };
 
-  // A pushed run, waiting; `run` shrinks as its writes are posted.
+  // A pushed run, waiting or kept.
   struct RunNode {
     Run run;
     uint32_t next = kNone;
   };
 
-  SendTable(uint32_t sends, uint32_t queued_runs, uint64_t max_write_bytes);
+  // `kept_runs`: how many posted ones are kept, of all sends together; 0: none.
+  SendTable(uint32_t sends, uint32_t queued_runs, uint64_t max_write_bytes, uint32_t kept_runs = 0);
 
   // Any thread.
   Result<SendId> Begin(const Route& route);
@@ -116,9 +126,13 @@ class SendTable {
   bool AllTaken(const Entry& entry) const {
     return static_cast<uint32_t>(entry.pushed.load(std::memory_order_acquire)) == entry.taken;
   }
-  RunNode& FrontRun(const Entry& entry) { return nodes_[entry.first_run]; }
+  static bool HasRuns(const Entry& entry) { return entry.next_run != kNone; }
+  // What is left of the next run; shrinks as its writes are posted. Call when HasRuns.
+  static Run& FrontRun(Entry& entry) { return entry.rest; }
   void PopRun(Entry& entry);
   void DropRuns(Entry& entry);
+  // From its first run again; false when they are not all there any more.
+  bool Rewind(Entry& entry);
   // No call by the user has effect from here on; the entry stays the worker's until Free.
   void End(Entry& entry);
   void Free(uint32_t index);
@@ -136,6 +150,8 @@ class SendTable {
   void Ask(SendId send, uint64_t bits);
   Requests TakeRequests(uint32_t index);
   void AppendRun(Entry& entry, const Run& run);
+  void SetNext(Entry& entry, uint32_t node);
+  void FreeFirst(Entry& entry);
 
   const uint32_t size_;
   const uint64_t max_write_bytes_;
@@ -145,6 +161,8 @@ class SendTable {
   RunRing ring_;
   std::vector<RunNode> nodes_;
   uint32_t free_node_ = kNone;
+  const uint32_t most_kept_;
+  uint32_t kept_ = 0;  // nodes before a send's next_run
 };
 
 }  // namespace baton::transfer

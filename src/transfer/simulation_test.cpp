@@ -11,6 +11,8 @@
 // - no completion queue ever overruns, though targets land writes while their process stands still;
 // - a corrupted write never ends in a finished receive where checksums are on;
 // - afterwards every pair still moves more than its first credits: no credit leaked.
+// With rails ("@N") links are silent or break and come back at any time, alone or all together; the
+// same must hold.
 // A failure prints its seed: baton_transfer_test --seed N replays that one; --simulate SECONDS runs
 // fresh seeds for so long. The seeds in tests/golden/transfer_seeds.txt each found a bug once.
 #include <gtest/gtest.h>
@@ -28,6 +30,7 @@
 #include "common/log.h"
 #include "transfer/engine_core.h"
 #include "transfer/loopback/loopback.h"
+#include "transfer/rails/rails.h"
 #include "transfer/simulation_for_tests.h"
 
 namespace baton::transfer {
@@ -60,7 +63,7 @@ struct Transfer : std::enable_shared_from_this<Transfer> {
 };
 
 struct Node {
-  std::string address;
+  std::vector<std::string> addresses;  // one for each rail
   std::vector<std::byte> memory = std::vector<std::byte>(kRegionBytes);
   std::unique_ptr<EngineCore> core;
   std::array<PeerId, kNodes> peers{};      // current; 0: none
@@ -80,6 +83,8 @@ class World {
         network_(LoopbackNetwork::Create(scenario.seed ^ 0xF00D)) {
     constexpr uint32_t kQueues[] = {0, 220, 256, 400};
     cq_entries_ = kQueues[Pick(4)];
+    // Rails take more of it for each peer, and three peers must find room.
+    if (scenario_.rails && cq_entries_) cq_entries_ += 120;
     // Two writes a page, or so many that a paused receiver's queue would overrun but for credits.
     write_bytes_ = Pick(2) ? 40 : 8;
     checksums_ = Pick(3) == 0;
@@ -148,9 +153,8 @@ class World {
     node.free_sources.clear();
     for (int p = 0; p < kTargetPages; ++p) FreeTarget(node, p);
     for (int p = 0; p < kSourcePages; ++p) FreeSource(node, p);
-    std::unique_ptr<Fabric> fabric = network_->Open(cq_entries_);
-    node.address = fabric->Address();
-    const EngineCore::Config config{.max_slots = 12,
+    std::unique_ptr<Fabric> fabric = OpenFabric(node);
+    EngineCore::Config config{.max_slots = 12,
                                     .max_sends = 8,
                                     .max_queued_runs = 16,
                                     .max_write_bytes = write_bytes_,
@@ -160,6 +164,7 @@ class World {
                                     .control_wait = Pick(2) ? 1ms : 0ms,
                                     .checksum = checksums_ && Pick(4) != 0,
                                     .max_peers = 24};
+    if (scenario_.rails) config.max_kept_runs = Pick(2) ? 64 : 6;
     node.verifies = config.checksum;
     const uint32_t life = node.life;
     node.core = std::make_unique<EngineCore>(
@@ -170,9 +175,34 @@ class World {
     ASSERT_TRUE(node.core->Register({node.memory.data(), node.memory.size()}).ok());
   }
 
+  std::unique_ptr<Fabric> OpenFabric(Node& node) {
+    node.addresses.clear();
+    std::vector<std::unique_ptr<Fabric>> rails(
+        scenario_.rails ? 1 + Pick(static_cast<uint64_t>(scenario_.rails)) : 1);
+    for (auto& rail : rails) {
+      rail = network_->Open(cq_entries_);
+      node.addresses.push_back(rail->Address());
+    }
+    if (!scenario_.rails) return std::move(rails[0]);
+    return JoinRails(std::move(rails), {.silence = 40ms,
+                                        .first_retry = 5ms,
+                                        .last_retry = 50ms,
+                                        .probe_timeout = 60ms});
+  }
+
+  // One rail of a node, or all, change their state.
+  void ChangeLinks() {
+    const Node& node = nodes_[Pick(kNodes)];
+    const auto link = static_cast<LoopbackLink>(Pick(3));
+    const bool all = Chance(0.1);
+    const size_t one = Pick(node.addresses.size());
+    for (size_t r = 0; r < node.addresses.size(); ++r)
+      if (all || r == one) network_->SetLink(node.addresses[r], link);
+  }
+
   void Kill(int i) {
     Node& node = nodes_[i];
-    network_->Kill(node.address);
+    for (const std::string& address : node.addresses) network_->Kill(address);
     node.core.reset();
     ++node.life;  // what was meant for the dead one finds nobody
     // The others' control connections break.
@@ -203,6 +233,7 @@ class World {
     Result<std::string> blob = nodes_[i].core->Describe();
     if (!blob.ok()) {  // as many accounts as the queue has room for: asked again by GiveUpJoins
       ASSERT_EQ(blob.status().code(), Code::kResourceExhausted);
+      if (healing_) troubles_ += fmt::format("{} cannot describe itself to {}\n", i, j);
       return;
     }
     Later(j, [this, i, j, blob = *blob] {
@@ -225,6 +256,7 @@ class World {
     EXPECT_TRUE(parsed.ok());
     const PeerId before = nodes_[i].peers[j];
     Result<PeerId> id = nodes_[i].core->AddPeer(*parsed, now_);
+    if (!id.ok() && healing_) troubles_ += fmt::format("{} cannot join {}: {}\n", i, j, id.status().message());
     if (!id.ok()) return false;
     nodes_[i].peers[j] = *id;
     if (before != PeerId{} && before != *id) nodes_[i].core->RemovePeer(before, now_);
@@ -531,6 +563,7 @@ class World {
       nodes_[i].paused = !nodes_[i].paused;
     }
     if (Chance(0.02)) network_->SetFaults(faults_ = DrawFaults());
+    if (scenario_.rails && Chance(0.06)) ChangeLinks();
     std::erase_if(transfers_, [this](const auto& t) {
       const bool receiver_over = t->released || !ReceiverLives(*t);
       const bool sender_over = !SenderLives(*t) || t->send_ended;
@@ -541,7 +574,10 @@ class World {
   // Everything must come to its end without further help.
   void Settle() {
     network_->SetFaults({});
-    for (Node& node : nodes_) node.paused = false;
+    for (Node& node : nodes_) {
+      node.paused = false;
+      for (const std::string& address : node.addresses) network_->SetLink(address, LoopbackLink::kUp);
+    }
     const TimePoint until = now_ + kQuiet;
     while (now_ < until && !Failed()) {
       Advance(std::chrono::milliseconds(2 + Pick(20)));
@@ -599,7 +635,7 @@ class World {
       StepAll();
       calm = AllJoined() && control_.empty() ? calm + 1 : 0;
     }
-    ASSERT_TRUE(AllJoined()) << "nodes that cannot join any more\n" << Joins();
+    ASSERT_TRUE(AllJoined()) << "nodes that cannot join any more\n" << troubles_ << Joins();
   }
 
   // With all faults gone every pair must join and move more writes than it first had credits for.
@@ -730,6 +766,13 @@ TEST_F(Simulation, EveryScheduleEndsCleanly) {
   RecordProperty("transfers_completed", static_cast<int>(done));
 }
 
+TEST_F(Simulation, EveryScheduleWithRailsEndsCleanly) {
+  uint64_t done = 0;
+  for (uint64_t seed = 1; seed <= kSeeds && !HasFailure(); ++seed)
+    done += RunScenario({.seed = seed, .rails = 1 + static_cast<int>(seed % 4)});
+  EXPECT_GT(done, 10 * kSeeds);
+}
+
 TEST_F(Simulation, SeedsThatOnceFoundABugPass) {
   const std::vector<Scenario> stored = StoredScenarios();
   EXPECT_FALSE(stored.empty());
@@ -749,12 +792,20 @@ TEST_F(Simulation, TheSameSeedRepeatsExactly) {
 }  // namespace
 
 std::string Scenario::ToString() const {
-  return crash_step < 0 ? fmt::format("{}", seed)
-                        : fmt::format("{}:{}:{}", seed, crash_step, crash_node);
+  std::string name = std::to_string(seed);
+  if (crash_step >= 0) name += fmt::format(":{}:{}", crash_step, crash_node);
+  if (rails > 0) name += fmt::format("@{}", rails);
+  return name;
 }
 
 std::optional<Scenario> Scenario::Parse(std::string_view text) {
   Scenario scenario;
+  if (const size_t at = text.find('@'); at != text.npos) {
+    const std::string_view rails = text.substr(at + 1);
+    if (rails.size() != 1 || rails[0] < '1' || rails[0] > '8') return std::nullopt;
+    scenario.rails = rails[0] - '0';
+    text = text.substr(0, at);
+  }
   char colon[2] = {':', ':'};
   std::istringstream in{std::string(text)};
   if (!(in >> scenario.seed)) return std::nullopt;
@@ -781,7 +832,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
   if (command == "--seed") {
     const std::optional<Scenario> scenario = Scenario::Parse(argv[2]);
     if (!scenario) {
-      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE\n");
+      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, and @RAILS behind it\n");
       return 2;
     }
     done += RunScenario(*scenario);
@@ -795,6 +846,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
       scenario.crash_step = static_cast<int>(scenario.seed % 300);
       scenario.crash_node = static_cast<int>(scenario.seed / 300 % kNodes);
     }
+    if (schedules % 3 != 2) scenario.rails = 1 + static_cast<int>(scenario.seed / 900 % 4);
     done += RunScenario(scenario);
     if (failed()) {
       std::printf("FAILED: replay with --seed %s\n", scenario.ToString().c_str());

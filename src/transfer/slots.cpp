@@ -73,7 +73,9 @@ void SlotTable::Free(uint32_t index) {
   Entry& entry = entries_[index];
   entry.state = State::kFree;
   ++entry.generation;  // wraps after 256 reuses of this index; IndexPool keeps reuses apart
+  entry.predecessor_done = !entry.failed;
   entry.sealed = entry.failed = false;
+  entry.repetition = 0;
   entry.progress.store(uint64_t{entry.generation} << 32, std::memory_order_release);
   entry.expected = entry.arrived = 0;
   entry.bytes = 0;

@@ -35,6 +35,8 @@ class SlotTable {
     uint8_t generation = 0;
     bool sealed = false;
     bool failed = false;
+    bool predecessor_done = false;  // how the generation before ended
+    uint32_t repetition = 0;        // whose writes count (imm.h)
     uint32_t expected = 0;
     uint32_t arrived = 0;
     uint64_t bytes = 0;
@@ -68,6 +70,13 @@ class SlotTable {
   void NoteArrival(Entry& entry) {
     ++entry.arrived;
     entry.progress.store(uint64_t{entry.generation} << 32 | entry.arrived, std::memory_order_release);
+  }
+  // Counts from nothing: the sender writes all of it again.
+  void Restart(Entry& entry, uint32_t repetition) {
+    entry.repetition = repetition;
+    entry.arrived = 0;
+    entry.bytes = 0;
+    entry.progress.store(uint64_t{entry.generation} << 32, std::memory_order_release);
   }
   // Back to the free list, with the next generation.
   void Free(uint32_t index);

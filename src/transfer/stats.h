@@ -57,6 +57,7 @@ struct Stats {
   Count credits_sent{0}, credits_held{0};
   Count checksums_checked{0}, checksum_errors{0};
   Count deadlines{0};
+  Count fences_asked{0}, sends_repeated{0};
   Count registrations{0}, registration_us{0};
   Count steps{0};  // turns of the worker: few when idle
   std::array<Seat, kSeats> seats;

@@ -98,6 +98,11 @@ struct Options {
   WriteMode write_mode = WriteMode::kAuto;  // efa and tcp
   bool require_rdma = false;       // refuse anything but hardware RDMA
   std::string host = "127.0.0.1";  // interface that tcp listens on; 0.0.0.0 picks the routed one
+  // Network cards to use, all at once: interfaces or their IPv4 addresses (tcp), domains or devices
+  // (efa). Empty: all EFA domains, or for tcp the one of `host`, without rails. Peers must both have
+  // rails or both have none; their numbers may differ. One that cannot be opened is left out with a
+  // warning.
+  std::vector<std::string> rails;
   uint32_t max_slots = 4096;
   uint32_t max_sends = 1024;
   uint32_t max_queued_runs = 1 << 16;  // bound of pushed but unposted runs; Push fails above it
@@ -123,7 +128,7 @@ struct Options {
 struct FabricReport {
   std::string provider;      // "efa", "tcp;ofi_rxm", "shm", "loopback"
   std::string fabric;        // fabric attribute name, e.g. "efa-direct", "127.0.0.0/8"
-  std::vector<std::string> rails;  // domain names: "rdmap0s6-rdm", "lo"
+  std::vector<std::string> rails;  // as asked, else domain names: "rdmap0s6-rdm", "lo"
   bool hardware_rdma = false;
   std::string write_path;    // "native", "emulated", "software", "read"
   double self_test_gb_per_s = 0;  // 10^9 bytes/s over 16 MiB in 1 MiB writes; 0 when not run
@@ -189,7 +194,8 @@ class Engine {
   virtual void Seal(Slot slot, uint32_t writes) = 0;
   // Writes of it that arrived so far, for a caller that was told what each layer takes (a
   // watermark; writes may overtake each other, so it says how many landed, not which). 0 when the
-  // slot is another's by now. Any thread, one atomic load.
+  // slot is another's by now, and again when a rail was lost and the sender writes all of it anew
+  // (the same bytes to the same places). Any thread, one atomic load.
   virtual uint32_t Arrived(Slot slot) const = 0;
   virtual void Cancel(Slot slot) = 0;    // -> kReceiveFailed unless it ended already
   virtual void Release(Slot slot) = 0;   // after its terminal event: the index may be reused

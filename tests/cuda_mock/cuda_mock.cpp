@@ -224,6 +224,10 @@ int cuDeviceGetName(char* name, int bytes, DeviceId) {
   std::snprintf(name, bytes, "mock");
   return kSuccess;
 }
+int cuDeviceGetPCIBusId(char* text, int bytes, DeviceId device) {
+  std::snprintf(text, static_cast<size_t>(bytes), "0000:%02x:00.0", 0x1b + device);
+  return kSuccess;
+}
 int cuDeviceGetUuid(Uuid* uuid, DeviceId device) {
   std::snprintf(uuid->bytes, sizeof uuid->bytes, "mock-%d", device);
   return kSuccess;

@@ -146,3 +146,92 @@ def test_a_half_open_connection_is_noticed(net):
     writer.communicate()
     code, _, err = finish(target, 20)
     assert code != 0 and "in time" in err, err
+
+
+class Rails(Net):
+    """Two namespaces, several wires, each a subnet of its own; one more for the control connection of the benchmark."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+        try:
+            for i in range(count):
+                run("ip", "link", "add", f"ra{i}", "netns", self.a, "type", "veth", "peer", "name", f"rb{i}", "netns", self.b)
+                for name, device, host in ((self.a, f"ra{i}", 1), (self.b, f"rb{i}", 2)):
+                    run("ip", "-n", name, "addr", "add", f"10.213.{20 + i}.{host}/24", "dev", device)
+                    run("ip", "-n", name, "link", "set", device, "up")
+        except BaseException:
+            self.close()
+            raise
+
+    def rail(self, i, state, end="a"):
+        run("ip", "-n", self.a if end == "a" else self.b, "link", "set", f"r{end}{i}", state)
+
+    def received(self, i):
+        stats = json.loads(run("ip", "-n", self.b, "-j", "-s", "link", "show", f"rb{i}").stdout)
+        return stats[0]["stats64"]["rx"]["bytes"]
+
+    def names(self, end):
+        return ",".join(f"r{end}{i}" for i in range(self.count))
+
+
+@pytest.fixture
+def rails(request):
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("network namespaces need root and iproute2")
+    try:
+        made = Rails(request.param)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"network namespaces with veth are not permitted here: {error.stderr.strip()}")
+    yield made
+    made.close()
+
+
+def start_rails(net, *options, timeout=30):
+    target = net.start(net.b, "--listen", f"{net.address}:{PORT}", "--timeout", timeout, "--transfer-rails", net.names("b"))
+    writer = net.start(net.a, "--connect", f"{net.address}:{PORT}", "--timeout", timeout, "--json",
+                       "--transfer-rails", net.names("a"), *options)
+    return target, writer
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("rails", [2, 3], indirect=True)
+def test_one_rail_after_the_other_may_go_and_come_back(rails):
+    target, writer = start_rails(rails, *LONG[:5], 200, *LONG[6:])
+    time.sleep(1.5)
+    for turn in range(2 * rails.count):
+        i = turn % rails.count
+        rails.rail(i, "down", "ab"[turn // rails.count % 2])
+        time.sleep(1.5)
+        if writer.poll() is not None:
+            break
+        rails.rail(i, "up", "ab"[turn // rails.count % 2])
+        # It is used again within seconds.
+        before, until = rails.received(i), time.time() + 15
+        while writer.poll() is None and rails.received(i) < before + (4 << 20):
+            assert time.time() < until, f"rail {i} is not used again"
+            time.sleep(0.1)
+    assert turn >= rails.count - 1, "the transfer was over before each rail had failed"
+    assert_whole(target, writer, 150)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("rails", [2], indirect=True)
+def test_a_rail_that_dies_for_good_costs_only_its_share(rails):
+    target, writer = start_rails(rails, *LONG)
+    time.sleep(1)
+    rails.rail(1, "down")
+    assert_whole(target, writer)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("rails", [2], indirect=True)
+def test_losing_all_rails_ends_both_ends_with_an_error(rails):
+    target, writer = start_rails(rails, *LONG, timeout=8)
+    time.sleep(1.5)
+    for i in range(rails.count):
+        rails.rail(i, "down")
+    code, _, err = finish(writer, 30)
+    assert code != 0 and "baton bench transfer:" in err
+    code, _, err = finish(target, 30)
+    assert code != 0, err

@@ -46,6 +46,7 @@ struct Api {
   int (*DeviceGet)(DeviceId* device, int ordinal);
   int (*DeviceGetName)(char* name, int bytes, DeviceId device);
   int (*DeviceGetUuid)(Uuid* uuid, DeviceId device);
+  int (*DeviceGetPciBusId)(char* text, int bytes, DeviceId device);
   int (*DeviceGetAttribute)(int* value, int attribute, DeviceId device);
   int (*DeviceCanAccessPeer)(int* can, DeviceId device, DeviceId peer);
   int (*PrimaryCtxRetain)(ContextHandle** context, DeviceId device);

@@ -29,6 +29,7 @@ std::string BindAll(void* library, Api& api) {
   bind("cuDeviceGet", api.DeviceGet);
   bind("cuDeviceGetName", api.DeviceGetName);
   bind("cuDeviceGetUuid", api.DeviceGetUuid);
+  bind("cuDeviceGetPCIBusId", api.DeviceGetPciBusId);
   bind("cuDeviceGetAttribute", api.DeviceGetAttribute);
   bind("cuDeviceCanAccessPeer", api.DeviceCanAccessPeer);
   bind("cuDevicePrimaryCtxRetain", api.PrimaryCtxRetain);
@@ -164,6 +165,13 @@ int Driver::Find(const Uuid& uuid) const {
   return -1;
 }
 
+std::string Driver::PciId(int ordinal) const {
+  char text[32] = "";
+  const bool known = ordinal >= 0 && ordinal < device_count() &&
+                     api_.DeviceGetPciBusId(text, sizeof text, devices_[ordinal].id) == kSuccess;
+  return known ? text : "";
+}
+
 int Driver::Attribute(int ordinal, int attribute) const {
   int value = 0;
   return api_.DeviceGetAttribute(&value, attribute, devices_[ordinal].id) == kSuccess ? value : 0;
@@ -191,6 +199,11 @@ Status Driver::Check(int result, const char* function) const {
   if (api_.GetErrorString) api_.GetErrorString(result, &text);
   return Error(result == kOutOfMemory ? Code::kResourceExhausted : Code::kUnsupported, "CUDA: {}: {} ({}): {}{}",
                function, name ? name : "unknown result", result, text ? text : "no text", Advice(result));
+}
+
+std::string PciIdOf(int ordinal) {
+  const Result<Driver*> driver = Driver::Get();
+  return driver.ok() ? (*driver)->PciId(ordinal) : "";
 }
 
 }  // namespace baton::transfer::cuda

@@ -37,6 +37,8 @@ class Driver {
   const Uuid& uuid(int ordinal) const { return devices_[ordinal].uuid; }
   // The ordinal here of a device that another process names; -1 when it is not visible.
   int Find(const Uuid& uuid) const;
+  // "0000:1b:00.0"; empty when the driver does not tell.
+  std::string PciId(int ordinal) const;
   int Attribute(int ordinal, int attribute) const;  // 0 where the driver does not know it
   // Lets kernels of `ordinal` reach memory of `peer`, once; false where the hardware cannot.
   bool EnablePeer(int ordinal, int peer);
@@ -61,5 +63,8 @@ class Driver {
   std::mutex mutex_;  // contexts and peers
   std::vector<Device> devices_;
 };
+
+// Place on the PCI bus of a CUDA ordinal; empty without CUDA or such a device.
+std::string PciIdOf(int ordinal);
 
 }  // namespace baton::transfer::cuda

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "common/log.h"
 #include "transfer/libfabric/calls.h"
 
 namespace baton::transfer {
@@ -136,7 +137,10 @@ const fi_info* PickInfo(const fi_info* list, const Wanted& wanted) {
   return nullptr;
 }
 
-Result<ProviderChoice> Query(const Wanted& wanted) {
+std::string DomainOf(const fi_info& info) { return info.domain_attr->name ? info.domain_attr->name : ""; }
+
+// Every domain of the fabric that PickInfo prefers, that first.
+Result<std::vector<ProviderChoice>> QueryAll(const Wanted& wanted) {
   long error = -FI_ENODATA;
   struct Wish {
     bool delivery_complete, hmem;
@@ -150,37 +154,47 @@ Result<ProviderChoice> Query(const Wanted& wanted) {
                             hints.get(), &found);
     if (error != 0) continue;
     const Info list(found);
-    const fi_info* picked = PickInfo(list.get(), wanted);
+    const fi_info* const picked = PickInfo(list.get(), wanted);
     error = -FI_ENODATA;
     if (!picked) continue;
-    ProviderChoice choice;
-    choice.info.reset(fi_dupinfo(picked));
-    if (!choice.info) return FabricError(Code::kInternal, wanted.provider, "fi_dupinfo", FI_ENOMEM);
-    choice.name = choice.info->fabric_attr->prov_name;
-    choice.family = wanted.family;
-    choice.delivery_complete = wish.delivery_complete;
-    choice.hmem = wish.hmem && (choice.info->caps & FI_HMEM);
-    return choice;
+    std::vector<ProviderChoice> choices;
+    const auto text = [](const char* name) { return std::string_view(name ? name : ""); };
+    for (const fi_info* i = picked; i; i = i->next) {
+      const bool same = text(i->fabric_attr->name) == text(picked->fabric_attr->name) &&
+                        text(i->fabric_attr->prov_name) == text(picked->fabric_attr->prov_name);
+      const bool known = std::any_of(choices.begin(), choices.end(),
+                                     [&](const ProviderChoice& c) { return c.rail == DomainOf(*i); });
+      if (!same || known) continue;
+      ProviderChoice& choice = choices.emplace_back();
+      choice.info.reset(fi_dupinfo(i));
+      if (!choice.info) return FabricError(Code::kInternal, wanted.provider, "fi_dupinfo", FI_ENOMEM);
+      choice.name = choice.info->fabric_attr->prov_name;
+      choice.family = wanted.family;
+      choice.rail = DomainOf(*i);
+      choice.delivery_complete = wish.delivery_complete;
+      choice.hmem = wish.hmem && (choice.info->caps & FI_HMEM);
+    }
+    return choices;
   }
   return FabricError(Code::kUnsupported, wanted.provider, "fi_getinfo", error);
 }
 
 // `efa` unless asked for: it also covers peers and hardware that can only emulate writes. For
 // efa-direct the immediate of a write needs either a card that delivers it without a receive
-// (unsolicited write receive) or, second, receives that we post.
-Result<ProviderChoice> QueryEfa(std::string_view fabric, bool hmem) {
+// (unsolicited write receive) or, second, receives that we post. Every domain.
+Result<std::vector<ProviderChoice>> QueryEfa(std::string_view fabric, bool hmem) {
   if (FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18)))
     return Error(Code::kUnsupported,
                  "libfabric {} has no RDMA write for efa: 1.18 or later is needed (AWS installs it "
                  "in /opt/amazon/efa)",
                  LibraryVersion());
   Wanted wanted{.provider = "efa", .family = kEfaFamily, .fabric = "efa", .hmem = hmem};
-  if (fabric != "efa-direct") return Query(wanted);
+  if (fabric != "efa-direct") return QueryAll(wanted);
   wanted.fabric = "efa-direct";
-  Result<ProviderChoice> direct = Query(wanted);
+  Result<std::vector<ProviderChoice>> direct = QueryAll(wanted);
   if (direct.ok()) return direct;
   wanted.mode |= FI_RX_CQ_DATA;
-  direct = Query(wanted);
+  direct = QueryAll(wanted);
   if (direct.ok()) return direct;
   return direct.status().Prefixed("fabric efa-direct (libfabric 2.1 or later has it)");
 }
@@ -192,7 +206,38 @@ Result<ProviderChoice> QueryTcp(std::string_view fabric, const char* host) {
   const Wanted rxm{.provider = "tcp;ofi_rxm", .family = kTcpFamily, .node = host};
   // What is tcp's own since 1.18 was a provider of its own, net, before.
   const Wanted native{.provider = old ? "net" : "tcp", .family = kNativeTcpFamily, .node = host};
-  return Query(fabric == "native" ? native : rxm);
+  Result<std::vector<ProviderChoice>> all = QueryAll(fabric == "native" ? native : rxm);
+  if (!all) return all.status();
+  return std::move(all->front());
+}
+
+// The IPv4 address that a rail of tcp is named by: itself, or the first one of an interface.
+std::string RailAddress(const std::string& name) {
+  in_addr address;
+  if (inet_pton(AF_INET, name.c_str(), &address) == 1) return name;
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return {};
+  std::string result;
+  for (const ifaddrs* i = list; i && result.empty(); i = i->ifa_next)
+    if (i->ifa_addr && name == i->ifa_name) result = AddressText(i->ifa_addr);
+  freeifaddrs(list);
+  return result;
+}
+
+Result<ProviderChoice> ChooseTcpRail(const std::string& name, std::string_view fabric) {
+  const std::string address = RailAddress(name);
+  if (address.empty())
+    return Error(Code::kInvalidArgument, "it is neither an IPv4 address nor an interface that has one");
+  return QueryTcp(fabric, address.c_str());
+}
+
+Result<ProviderChoice> ChooseEfaRail(const std::string& name, std::vector<ProviderChoice>& domains) {
+  std::string known;
+  for (ProviderChoice& domain : domains) {
+    if (domain.info && IsNamed(domain, name)) return std::move(domain);
+    known += (known.empty() ? "" : ", ") + domain.rail;
+  }
+  return Error(Code::kInvalidArgument, "there is no such EFA domain or device, or it is named twice; there are {}", known);
 }
 
 // The provider that the name of a fabric implies. Names of another one's are refused, not ignored.
@@ -221,6 +266,12 @@ std::string LibraryVersion() {
                      FI_MINOR_VERSION);
 }
 
+bool IsNamed(const ProviderChoice& domain, const std::string& name) {
+  const fid_nic* const nic = domain.info->nic;
+  const char* const device = nic && nic->device_attr ? nic->device_attr->name : nullptr;
+  return name == domain.rail || name + "-rdm" == domain.rail || (device && name == device);
+}
+
 std::string PickHost(const std::string& host) {
   if (host != "0.0.0.0") return host;
   std::string picked = RoutedAddress();
@@ -235,9 +286,9 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   const ProviderKind kind = *wanted;
   Status no_efa;
   if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa || options.require_rdma) {
-    Result<ProviderChoice> efa = QueryEfa(options.fabric, options.cuda_device.has_value());
+    Result<std::vector<ProviderChoice>> efa = QueryEfa(options.fabric, options.cuda_device.has_value());
     if (efa.ok()) {
-      if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa) return efa;
+      if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa) return std::move(efa->front());
     }
     no_efa = efa.status();
   }
@@ -255,6 +306,35 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());
+}
+
+Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, const ProviderChoice& provider) {
+  for (size_t i = 0; i < options.rails.size(); ++i)
+    if (std::find(options.rails.begin(), options.rails.begin() + i, options.rails[i]) !=
+        options.rails.begin() + i)
+      return Error(Code::kInvalidArgument, "rail \"{}\" is named twice", options.rails[i]);
+  std::vector<ProviderChoice> domains;
+  const bool efa = provider.family == kEfaFamily;
+  if (efa) {
+    Result<std::vector<ProviderChoice>> all = QueryEfa(options.fabric, options.cuda_device.has_value());
+    if (!all) return all.status();
+    domains = *std::move(all);
+    if (options.rails.empty()) return domains;
+  }
+  std::vector<ProviderChoice> rails;
+  Status last;
+  for (const std::string& name : options.rails) {
+    Result<ProviderChoice> rail = efa ? ChooseEfaRail(name, domains) : ChooseTcpRail(name, options.fabric);
+    if (!rail) {
+      last = rail.status().Prefixed("rail \"" + name + "\"");
+      log::warn("transfer: left out: {}", last.message());
+      continue;
+    }
+    rail->rail = name;
+    rails.push_back(*std::move(rail));
+  }
+  if (rails.empty()) return last;
+  return rails;
 }
 
 }  // namespace baton::transfer

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "transfer/libfabric/handles.h"
 #include "transfer/transfer.h"
@@ -17,6 +18,7 @@ struct ProviderChoice {
   Info info;            // the one to open
   std::string name;     // its provider: "tcp;ofi_rxm", "efa"
   std::string family;
+  std::string rail;     // as it was asked for, or its domain
   bool delivery_complete = false;  // it can report completion when the bytes are at the target
   bool hmem = false;               // it registers memory of GPUs (asked for, and granted)
 };
@@ -28,6 +30,12 @@ std::string LibraryVersion();
 
 // By options.provider, fabric, host and require_rdma.
 Result<ProviderChoice> ChooseProvider(const Options& options);
+// What to open for each of options.rails, or, for efa without any, for every domain. Names that fit
+// nothing are left out with a warning; an error when none fits, or two are the same.
+Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, const ProviderChoice& provider);
+
+// By the name of its domain, or of the device behind it.
+bool IsNamed(const ProviderChoice& domain, const std::string& name);
 
 // Source address for tcp: `host` itself, or for 0.0.0.0 the address of the default route, else of
 // the first interface that is up and not loopback, else 127.0.0.1.

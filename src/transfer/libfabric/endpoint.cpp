@@ -94,7 +94,7 @@ Result<uint64_t> Endpoint::Insert(std::string_view peer) {
   const std::string name(peer);
   KnownAddress& known = addresses_[name];
   // A process that restarted on its old address shares the entry of the one before.
-  if (known.users == 0) {
+  if (known.handle == FI_ADDR_UNSPEC) {
     const int inserted = fi_av_insert(av.get(), name.data(), 1, &known.handle, 0, nullptr);
     if (inserted != 1) {
       addresses_.erase(name);
@@ -111,7 +111,32 @@ void Endpoint::Remove(uint64_t peer) {
   const auto name = names_.find(peer);
   if (name == names_.end()) return;
   const auto known = addresses_.find(name->second);
-  if (--known->second.users == 0) Erase(known);
+  if (--known->second.users > 0) return;
+  // rxm (1.17 at least) keeps the record of a connection that it could not even begin, and crashes
+  // when its address is removed. The address stays for the next Insert; nothing is connected to it.
+  if (unopened_.contains(peer)) {
+    // Unless the peer has made one meanwhile, which must go: an empty write to nowhere tells.
+    const iovec source{address.data(), 0};
+    const fi_rma_iov target{};
+    void* desc = nullptr;
+    fi_msg_rma message{};
+    message.msg_iov = &source;
+    message.desc = &desc;
+    message.iov_count = 1;
+    message.addr = peer;
+    message.rma_iov = &target;
+    message.rma_iov_count = 1;
+    NotePost(peer, fi_writemsg(ep.get(), &message, 0));
+    if (unopened_.contains(peer)) return;
+  }
+  Erase(known);
+}
+
+void Endpoint::NotePost(uint64_t peer, ssize_t result) {
+  if (result != 0 && result != -FI_EAGAIN)
+    unopened_.insert(peer);
+  else if (!unopened_.empty())
+    unopened_.erase(peer);
 }
 
 void Endpoint::Cut(const std::string& peer) {

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "common/log.h"
+#include "transfer/cuda/driver.h"
 #include "transfer/libfabric/batches.h"
 #include "transfer/libfabric/choice.h"
 #include "transfer/libfabric/device_mr.h"
 #include "transfer/libfabric/endpoint.h"
 #include "transfer/libfabric/handles.h"
 #include "transfer/libfabric/read_fabric.h"
+#include "transfer/topology/topology.h"
 
 namespace baton::transfer {
 namespace {
@@ -49,6 +51,7 @@ class LibfabricFabric final : public Fabric {
   void Unregister(uint32_t region) override { regions_[region] = {}; }
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override { exposed_.erase(key.key); }
+  Result<MemoryKey> Renew(const MemoryKey& key) override;
   Result<uint64_t> Insert(std::string_view address) override { return endpoint_.Insert(address); }
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -61,6 +64,10 @@ class LibfabricFabric final : public Fabric {
     MemorySpan memory;
     Fid<fid_mr> mr;         // for local use, where the provider asks for it, and for its key
     void* desc = nullptr;
+  };
+  struct Exposed {
+    Fid<fid_mr> mr;
+    uint32_t region = 0;
   };
 
   Status CheckOrder() const;
@@ -80,7 +87,8 @@ class LibfabricFabric final : public Fabric {
   void FailOpen(const Status& why);
   void Complete(Completion completion, void* context);
   bool AppKeys() const { return endpoint_.app_keys(); }
-  Result<Fid<fid_mr>> MakeMr(const MemorySpan& memory, uint64_t access);
+  Result<Fid<fid_mr>> MakeMr(const MemorySpan& memory, uint64_t access, uint64_t key = 0);
+  uint64_t NewKey();
   bool ReadQueue();
   bool ReadErrors();
   const fi_info& info() const { return *choice_.info; }
@@ -95,7 +103,7 @@ class LibfabricFabric final : public Fabric {
   Fid<fid_ep>& ep_ = endpoint_.ep;
   FabricTraits traits_;
   std::vector<Region> regions_;
-  std::map<uint64_t, Fid<fid_mr>> exposed_;  // by key, app keys only
+  std::map<uint64_t, Exposed> exposed_;      // by key, app keys only
   std::vector<OpContext> receives_;          // posted, where immediates need them
   WriteBatches batches_;
   // Writes of the open batch that wait to be posted together.
@@ -116,7 +124,7 @@ Status LibfabricFabric::Open(std::optional<int> cuda_device) {
   if (Status s = CheckOrder(); !s.ok()) return s;
   // Keys start at random, so that a key of an earlier process on the same address fits nothing.
   std::random_device random;
-  next_key_ = (uint64_t{random()} << 20) | 1;
+  next_key_ = (uint64_t{random()} << 20) | 256;
   FillTraits();
   if (choice_.hmem && cuda_device) {
     traits_.registers_cuda = true;
@@ -155,9 +163,10 @@ void LibfabricFabric::FillTraits() {
   traits_.family = choice_.family;
   traits_.provider = choice_.name;
   traits_.fabric = info().fabric_attr->name ? info().fabric_attr->name : "";
-  traits_.rails = {info().domain_attr->name ? info().domain_attr->name : ""};
+  traits_.rails = {choice_.rail};
   traits_.version = LibraryVersion();
   traits_.write_path = "software";
+  traits_.renews_keys = AppKeys() && info().domain_attr->mr_key_size > 1;
   traits_.max_write_bytes = info().ep_attr->max_msg_size;
   const auto depth = static_cast<uint32_t>(std::max<size_t>(info().tx_attr->size, 8));
   // Two places per write where it is split; a few stay free for hellos.
@@ -176,13 +185,16 @@ void LibfabricFabric::FillTraits() {
     traits_.cq_entries = traits_.max_in_flight + static_cast<uint32_t>(info().rx_attr->size);
 }
 
-Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t access) {
-  uint64_t key = 0;
-  if (AppKeys()) {
-    const size_t key_bytes = info().domain_attr->mr_key_size;
-    key = next_key_++;
-    if (key_bytes < sizeof key) key &= (uint64_t{1} << (8 * key_bytes)) - 1;
-  }
+// The first of a series of 256 (NextKey).
+uint64_t LibfabricFabric::NewKey() {
+  if (!AppKeys()) return 0;
+  const size_t key_bytes = info().domain_attr->mr_key_size;
+  const uint64_t key = std::exchange(next_key_, next_key_ + 256);
+  return key_bytes < sizeof key ? key & ((uint64_t{1} << (8 * key_bytes)) - 1) : key;
+}
+
+Result<Fid<fid_mr>> LibfabricFabric::MakeMr(const MemorySpan& memory, uint64_t access, uint64_t key) {
+  if (key == 0) key = NewKey();
   int error = 0;
   Fid<fid_mr> owner;
   if (memory.device == DeviceKind::kCuda) {
@@ -230,8 +242,20 @@ Result<MemoryKey> LibfabricFabric::Expose(uint32_t index) {
   Result<Fid<fid_mr>> mr = MakeMr(region.memory, FI_REMOTE_WRITE);
   if (!mr) return mr.status();
   key.key = fi_mr_key(mr->get());
-  exposed_[key.key] = *std::move(mr);
+  exposed_[key.key] = {*std::move(mr), index};
   return key;
+}
+
+Result<MemoryKey> LibfabricFabric::Renew(const MemoryKey& key) {
+  const auto found = exposed_.find(key.key);
+  if (!traits_.renews_keys || found == exposed_.end()) return key;
+  const uint32_t region = found->second.region;
+  exposed_.erase(found);
+  const MemoryKey next = NextKey(key);
+  Result<Fid<fid_mr>> mr = MakeMr(regions_[region].memory, FI_REMOTE_WRITE, next.key);
+  if (!mr) return mr.status();
+  exposed_[next.key] = {*std::move(mr), region};
+  return next;
 }
 
 void LibfabricFabric::Remove(uint64_t peer) {
@@ -288,6 +312,7 @@ PostResult LibfabricFabric::PostJoined(Status& why) {
   message.rma_iov = targets_.data();
   message.rma_iov_count = joined_;
   const ssize_t result = fi_writemsg(ep_.get(), &message, 0);
+  endpoint_.NotePost(message.addr, result);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
@@ -320,6 +345,7 @@ PostResult LibfabricFabric::PostImmediate(Status& why) {
   const uint64_t delivered = choice_.delivery_complete ? FI_DELIVERY_COMPLETE : 0;
   const ssize_t result =
       fi_writemsg(ep_.get(), &message, FI_REMOTE_CQ_DATA | FI_COMPLETION | delivered);
+  endpoint_.NotePost(batch->peer, result);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
@@ -428,28 +454,76 @@ bool LibfabricFabric::PrepareSleep() {
   return endpoint_.TryWait() == 0;
 }
 
+// `several`: as one of several rails, which must be written to.
+Result<std::unique_ptr<Fabric>> OpenOne(const Options& options, ProviderChoice choice, bool several) {
+  if (choice.family == kNativeTcpFamily && (several || options.write_mode == WriteMode::kWrite))
+    return Error(Code::kUnsupported,
+                 "transfer fabric native cannot take back a peer's permission to write while bytes "
+                 "come in: use it with write mode read (or auto) and one rail, or use fabric rxm");
+  const bool efa = choice.family == kEfaFamily;
+  if (efa && options.cuda_device && !choice.hmem)
+    log::warn("libfabric {}: no FI_HMEM: memory of GPUs goes through host memory", choice.name);
+  const bool selective = SplitsImmediates(choice) && options.write_mode != WriteMode::kRead;
+  const uint64_t bind = selective ? FI_SELECTIVE_COMPLETION : 0;
+  const std::string name = choice.rail;
+  Result<Endpoint> endpoint = Endpoint::Open(std::move(choice), bind);
+  if (!endpoint)
+    return efa ? endpoint.status()
+               : endpoint.status().Prefixed("listening on " + (several ? name : PickHost(options.host)));
+  if (ReadsInstead(options.write_mode, *endpoint)) {
+    if (several) return Error(Code::kUnsupported, "several rails need writes: this one would have to read");
+    return OpenReadFabric(*std::move(endpoint));
+  }
+  auto fabric = std::make_unique<LibfabricFabric>(*std::move(endpoint));
+  if (Status s = fabric->Open(options.cuda_device); !s.ok()) return s;
+  return std::unique_ptr<Fabric>(std::move(fabric));
+}
+
+// Of all cards those that are near the memory to be registered, where that is known.
+void KeepNear(const Options& options, std::vector<ProviderChoice>& choices) {
+  const Result<Topology> topology = ReadSysfsTopology();
+  if (!topology.ok()) return;
+  const std::vector<std::string> names = options.cuda_device
+                                             ? AffineNics(*topology, cuda::PciIdOf(*options.cuda_device))
+                                             : NumaNics(*topology, -1);
+  const auto near = [&](const ProviderChoice& choice) {
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return IsNamed(choice, name); });
+  };
+  if (std::any_of(choices.begin(), choices.end(), near))
+    std::erase_if(choices, [&](const ProviderChoice& choice) { return !near(choice); });
+}
+
 }  // namespace
+
+Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& options) {
+  Result<ProviderChoice> provider = ChooseProvider(options);
+  if (!provider) return provider.status();
+  std::vector<std::unique_ptr<Fabric>> rails;
+  const bool automatic = options.rails.empty();
+  if (automatic && provider->family != kEfaFamily) return rails;
+  Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *provider);
+  if (!choices) return choices.status();
+  if (automatic) KeepNear(options, *choices);
+  if (automatic && choices->size() == 1) return rails;
+  Status last;
+  for (ProviderChoice& choice : *choices) {
+    const std::string name = choice.rail;
+    Result<std::unique_ptr<Fabric>> rail = OpenOne(options, std::move(choice), true);
+    last = rail.status();
+    if (rail.ok())
+      rails.push_back(*std::move(rail));
+    else
+      log::warn("transfer: left out: rail \"{}\": {}", name, last.message());
+  }
+  // Nobody asked for several: a single one may do what these cannot.
+  if (rails.empty() && !automatic) return last.Prefixed("none of the rails can be used");
+  return rails;
+}
 
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
   Result<ProviderChoice> choice = ChooseProvider(options);
   if (!choice) return choice.status();
-  if (choice->family == kNativeTcpFamily && options.write_mode == WriteMode::kWrite)
-    return Error(Code::kUnsupported,
-                 "transfer fabric native cannot take back a peer's permission to write while bytes "
-                 "come in: use it with write mode read (or auto), or use fabric rxm");
-  const bool efa = choice->family == kEfaFamily;
-  if (efa && options.cuda_device && !choice->hmem)
-    log::warn("libfabric {}: no FI_HMEM: memory of GPUs goes through host memory", choice->name);
-  const bool selective = SplitsImmediates(*choice) && options.write_mode != WriteMode::kRead;
-  const uint64_t bind = selective ? FI_SELECTIVE_COMPLETION : 0;
-  Result<Endpoint> endpoint = Endpoint::Open(*std::move(choice), bind);
-  if (!endpoint)
-    return efa ? endpoint.status()
-               : endpoint.status().Prefixed("listening on " + PickHost(options.host));
-  if (ReadsInstead(options.write_mode, *endpoint)) return OpenReadFabric(*std::move(endpoint));
-  auto fabric = std::make_unique<LibfabricFabric>(*std::move(endpoint));
-  if (Status s = fabric->Open(options.cuda_device); !s.ok()) return s;
-  return std::unique_ptr<Fabric>(std::move(fabric));
+  return OpenOne(options, *std::move(choice), false);
 }
 
 }  // namespace baton::transfer

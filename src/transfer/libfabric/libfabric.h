@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "transfer/fabric.h"
 #include "transfer/transfer.h"
@@ -17,5 +18,8 @@ namespace baton::transfer {
 
 // Chooses by options.provider, host and require_rdma. kUnsupported names what was found instead.
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options);
+// One for each of options.rails that can be opened (each with all its objects: libfabric 1.17 crashed
+// when endpoints shared them); with none given for each EFA domain, and empty for tcp.
+Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& options);
 
 }  // namespace baton::transfer

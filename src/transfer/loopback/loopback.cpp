@@ -29,6 +29,7 @@ struct Message {
   uint32_t imm = 0;
   OpContext* context = nullptr;       // null: its writer is gone
   bool fails = false;
+  bool begun = false;                 // half received: its key was good, and is not asked again
 };
 
 // The end of a write, on its way to the writer.
@@ -52,9 +53,11 @@ struct Region {
 
 struct Endpoint {
   bool open = false, dead = false, paused = false;
+  LoopbackLink link = LoopbackLink::kUp;
   std::vector<Region> regions;
   std::unordered_map<uint64_t, uint32_t> keys;     // key -> region
   TimedQueue<Message> arriving;
+  std::vector<std::pair<TimePoint, Message>> held;  // due then, but a link is silent
   TimedQueue<Ended> completing;
   TimedQueue<Landed> landed;                       // unread; times as they landed
   uint32_t cq_entries = 0, next_rail = 0;
@@ -77,6 +80,7 @@ class LoopbackFabric final : public Fabric {
   void Unregister(uint32_t region) override;
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override;
+  Result<MemoryKey> Renew(const MemoryKey& key) override;
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -129,10 +133,21 @@ class Network final : public LoopbackNetwork {
     if (index != kNobody) endpoints_[index].paused = paused;
   }
 
+  void SetLink(std::string_view address, LoopbackLink link) override {
+    std::lock_guard lock(mutex_);
+    const uint32_t index = Find(address);
+    if (index == kNobody) return;
+    endpoints_[index].link = link;
+    for (uint32_t to = 0; to < endpoints_.size(); ++to)
+      if (!endpoints_[to].held.empty()) Wake(to);
+    Wake(index);
+  }
+
   size_t writes_under_way() const override {
     std::lock_guard lock(mutex_);
     size_t count = 0;
-    for (const Endpoint& e : endpoints_) count += e.arriving.size() + e.completing.size() + e.landed.size();
+    for (const Endpoint& e : endpoints_)
+      count += e.arriving.size() + e.held.size() + e.completing.size() + e.landed.size();
     return count;
   }
   size_t keys_exposed() const override {
@@ -172,9 +187,20 @@ class Network final : public LoopbackNetwork {
 
   MemoryKey Expose(uint32_t index, uint32_t region) {
     std::lock_guard lock(mutex_);
-    const MemoryKey key{.base = 0, .key = ++last_key_};
+    const MemoryKey key{.base = 0, .key = last_key_ += 256};
     endpoints_[index].keys[key.key] = region;
     return key;
+  }
+
+  MemoryKey Renew(uint32_t index, const MemoryKey& key) {
+    std::lock_guard lock(mutex_);
+    std::unordered_map<uint64_t, uint32_t>& keys = endpoints_[index].keys;
+    const auto found = keys.find(key.key);
+    if (found == keys.end()) return key;
+    const uint32_t region = found->second;
+    keys.erase(found);
+    keys[NextKey(key).key] = region;
+    return NextKey(key);
   }
 
   void Revoke(uint32_t index, const MemoryKey& key) {
@@ -206,6 +232,10 @@ class Network final : public LoopbackNetwork {
     if (!region.used || to == kNobody || request.bytes > region.bytes ||
         request.local_offset > region.bytes - request.bytes) {
       why = Error(Code::kInternal, "loopback write from outside of a region or to a removed peer");
+      return PostResult::kFailed;
+    }
+    if (Broken(index, to) && Chance(0.2)) {
+      why = Error(Code::kUnavailable, "loopback: the link is broken");
       return PostResult::kFailed;
     }
     Message message{.from = index,
@@ -244,7 +274,7 @@ class Network final : public LoopbackNetwork {
     if (self.cq_entries && self.landed.CountDue(now) + self.completing.CountDue(now) > self.cq_entries)
       ++cq_overruns_;
     size_t count = 0;
-    while (count < out.size() && self.completing.Due(now)) Report(self.completing.Pop(), out[count++]);
+    while (count < out.size() && self.link != LoopbackLink::kSilent && self.completing.Due(now)) Report(self.completing.Pop(), out[count++]);
     while (count < out.size() && self.landed.Due(now)) {
       const Landed landed = self.landed.Pop();
       out[count] = {};
@@ -264,7 +294,7 @@ class Network final : public LoopbackNetwork {
     if (self.signalled) [[maybe_unused]] const ssize_t n = read(self.wake_fd, &signals, sizeof signals);
     self.signalled = false;
     return self.dead || self.paused ||
-           (self.arriving.empty() && self.completing.empty() && self.landed.empty());
+           (self.arriving.empty() && self.held.empty() && self.completing.empty() && self.landed.empty());
   }
 
  private:
@@ -286,6 +316,14 @@ class Network final : public LoopbackNetwork {
   bool OnLostRail(Endpoint& self) {
     if (faults_.lost_rails == 0) return false;
     return self.next_rail++ % std::max(faults_.rails, 1u) < faults_.lost_rails;
+  }
+
+  bool Silent(const Message& message) const {
+    return endpoints_[message.from].link == LoopbackLink::kSilent ||
+           endpoints_[message.to].link == LoopbackLink::kSilent;
+  }
+  bool Broken(uint32_t from, uint32_t to) const {
+    return endpoints_[from].link == LoopbackLink::kBroken || endpoints_[to].link == LoopbackLink::kBroken;
   }
 
   void Wake(uint32_t index) {
@@ -313,13 +351,53 @@ class Network final : public LoopbackNetwork {
 
   // Everything that reached `self` by now lands.
   void LandDue(Endpoint& self, TimePoint now) {
+    if (!self.held.empty()) {
+      for (auto& [at, message] : self.held) self.arriving.Push(at, std::move(message));
+      self.held.clear();
+    }
     while (self.arriving.Due(now)) {
-      const Message message = self.arriving.Pop();
+      Message message = self.arriving.Pop();
+      if (Silent(message)) {
+        if (!message.begun && random_() % 2) BeginToReceive(self, message);
+        self.held.emplace_back(now, std::move(message));
+        continue;
+      }
+      if (Broken(message.from, message.to) && message.context && !message.begun) {
+        BreakOff(std::move(message), now);
+        continue;
+      }
       if (Deliver(self, message, now)) self.landed.Push(now, {message.imm, message.bytes});
     }
   }
 
+  // Half of it has come when the link falls silent. The rest is in buffers on its way and comes with
+  // the link, whatever becomes of key and writer, unless the target leaves the writer.
+  void BeginToReceive(Endpoint& self, Message& message) {
+    const auto key = self.keys.find(message.key);
+    if (key == self.keys.end() || message.fails || message.payload) return;
+    const Region& region = self.regions[key->second];
+    if (message.bytes > region.bytes || message.address > region.bytes - message.bytes) return;
+    message.begun = true;
+    message.payload = std::make_unique<std::vector<std::byte>>(message.source, message.source + message.bytes);
+    std::memcpy(region.data + message.address, message.source, message.bytes / 2);
+    message.key = key->second;  // from here on the region
+  }
+
+  // The writer is told that it failed. One in three lands all the same, one in three later, when the
+  // link may be up again.
+  void BreakOff(Message message, TimePoint now) {
+    Complete(message, Failure("the link broke", true), now + Delay());
+    message.context = nullptr;
+    const uint64_t fate = random_() % 3;
+    if (fate == 0) return;
+    message.payload = std::make_unique<std::vector<std::byte>>(message.source, message.source + message.bytes);
+    endpoints_[message.to].arriving.Push(fate == 1 ? now : now + std::max<Duration>(faults_.late_by, 20ms),
+                                         std::move(message));
+  }
+
   void EndArriving(Endpoint& dead) {
+    for (auto& [at, message] : dead.held) FailOrForget(message, at);
+    dead.held.clear();
     dead.arriving.RemoveIf([this](TimePoint at, Message& message) {
       FailOrForget(message, at);
       return true;
@@ -334,8 +412,9 @@ class Network final : public LoopbackNetwork {
 
   // Puts the bytes in place. False when nothing is to be reported at the target.
   bool Deliver(Endpoint& self, const Message& message, TimePoint now) {
-    const auto key = self.keys.find(message.key);
-    const Region* region = key == self.keys.end() ? nullptr : &self.regions[key->second];
+    const auto key = message.begun ? self.keys.end() : self.keys.find(message.key);
+    const Region* region = message.begun ? &self.regions[message.key]
+                           : key == self.keys.end() ? nullptr : &self.regions[key->second];
     if (!region || message.bytes > region->bytes || message.address > region->bytes - message.bytes) {
       Complete(message, Failure("the peer refuses the key or the place", true), now + Delay());
       return false;
@@ -361,10 +440,16 @@ class Network final : public LoopbackNetwork {
     for (uint32_t to = 0; to < endpoints_.size(); ++to) {
       if (target != kNobody && to != target) continue;
       TimedQueue<Message>& arriving = endpoints_[to].arriving;
+      for (auto& [at, message] : endpoints_[to].held) arriving.Push(at, std::move(message));
+      endpoints_[to].held.clear();
       std::vector<std::pair<TimePoint, Message>> late;
       arriving.RemoveIf([&](TimePoint at, Message& message) {
         if (message.from != writer) return false;
         if (target != kNobody) Complete(message, Failure("the peer was removed", true), at);
+        if (message.begun) {
+          message.context = nullptr;
+          return false;
+        }
         if (Chance(faults_.late) && !message.payload) {
           message.payload = std::make_unique<std::vector<std::byte>>(message.source,
                                                                      message.source + message.bytes);
@@ -375,6 +460,18 @@ class Network final : public LoopbackNetwork {
       });
       for (auto& [at, message] : late) arriving.Push(at, std::move(message));
     }
+    if (target != kNobody) DropHalves(writer, target);
+  }
+
+  // `index` leaves `peer`: what it has half received of it ends here.
+  void DropHalves(uint32_t index, uint32_t peer) {
+    const auto drop = [&](TimePoint at, Message& message) {
+      if (message.from != peer || !message.begun) return false;
+      Complete(message, Failure("the target closed the connection", true), at);
+      return true;
+    };
+    endpoints_[index].arriving.RemoveIf(drop);
+    std::erase_if(endpoints_[index].held, [&](auto& held) { return drop(held.first, held.second); });
   }
 
   mutable std::mutex mutex_;
@@ -391,6 +488,7 @@ LoopbackFabric::LoopbackFabric(std::shared_ptr<Network> network, uint32_t index,
   traits_.family = traits_.provider = traits_.fabric = "loopback";
   traits_.rails = {"loopback-" + std::to_string(index)};
   traits_.write_path = "software";
+  traits_.renews_keys = true;
   traits_.cq_entries = cq_entries;
   if (cq_entries) traits_.max_in_flight = std::min(traits_.max_in_flight, cq_entries / 4);
   traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, traits_.max_in_flight);
@@ -408,6 +506,9 @@ Result<MemoryKey> LoopbackFabric::Expose(uint32_t region) {
   return network_->Expose(index_, region);
 }
 void LoopbackFabric::Revoke(const MemoryKey& key) { network_->Revoke(index_, key); }
+Result<MemoryKey> LoopbackFabric::Renew(const MemoryKey& key) {
+  return network_->Renew(index_, key);
+}
 Result<uint64_t> LoopbackFabric::Insert(std::string_view address) {
   return network_->Insert(index_, address);
 }

@@ -33,6 +33,13 @@ struct LoopbackFaults {
   Duration late_by{0};                  // ... so much later
 };
 
+// What an endpoint's link does, for endpoints that are rails.
+enum class LoopbackLink : uint8_t {
+  kUp,
+  kSilent,  // nothing passes and nothing is reported; what waits goes on when it is up again
+  kBroken,  // writes fail, or are refused at once; of those that fail some land, at once or late
+};
+
 class LoopbackNetwork : public std::enable_shared_from_this<LoopbackNetwork> {
  public:
   static std::shared_ptr<LoopbackNetwork> Create(uint64_t seed = 1, LoopbackFaults faults = {});
@@ -48,6 +55,7 @@ class LoopbackNetwork : public std::enable_shared_from_this<LoopbackNetwork> {
   virtual void Kill(std::string_view address) = 0;
   // SIGSTOP and SIGCONT: a paused endpoint answers nothing, what reaches it waits.
   virtual void SetPaused(std::string_view address, bool paused) = 0;
+  virtual void SetLink(std::string_view address, LoopbackLink link) = 0;
   // Writes under way and keys exposed, over all endpoints: zero when all is closed.
   virtual size_t writes_under_way() const = 0;
   virtual size_t keys_exposed() const = 0;
