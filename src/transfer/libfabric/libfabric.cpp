@@ -321,10 +321,10 @@ void LibfabricFabric::Remove(uint64_t peer) {
   if (name == names_.end()) return;
   KnownAddress& known = addresses_[name->second];
   if (--known.users > 0) return;
-  // rxm (1.17 at least) keeps the record of a connection that it could not even begin, and crashes
-  // when its address is removed. The address stays for the next Insert; nothing is connected to it.
-  if (unopened_.contains(peer)) {
-    // Unless the peer has made one meanwhile, which must go: an empty write to nowhere tells.
+  if (SplitsImmediate()) {
+    // rxm (1.17 at least) crashes in fi_av_remove when it keeps the record of a connection that is
+    // not there: one that broke, or could not even begin. An empty write makes it begin one anew, or
+    // tells that it cannot: then nothing is connected, and the address stays for the next Insert.
     const iovec source{address_.data(), 0};
     const fi_rma_iov target{};
     void* desc = nullptr;
@@ -336,7 +336,7 @@ void LibfabricFabric::Remove(uint64_t peer) {
     message.rma_iov = &target;
     message.rma_iov_count = 1;
     NotePost(peer, fi_writemsg(ep_.get(), &message, 0));
-    if (unopened_.contains(peer)) return;
+    if (unopened_.erase(peer)) return;
   }
   fi_addr_t handle = known.handle;
   if (const int error = fi_av_remove(av_.get(), &handle, 1, 0))
