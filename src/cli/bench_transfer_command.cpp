@@ -10,6 +10,7 @@
 #include "api/errors.h"
 #include "bench/transfer_bench.h"
 #include "cli/bench_command.h"
+#include "common/log.h"
 
 namespace baton::cli {
 namespace {
@@ -107,6 +108,7 @@ int RunBoth(const TransferFlags& flags) {
 }
 
 int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
+  log::Init("warning", "bench");  // to stderr: stdout is for the figures
   const Result<transfer::ProviderKind> provider = transfer::ParseProvider(flags.provider);
   if (!provider.ok()) return Fail(provider.status());
   if (!flags.listen.empty() && !flags.connect.empty())
