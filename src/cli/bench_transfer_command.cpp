@@ -11,6 +11,7 @@
 #include "bench/transfer_bench.h"
 #include "bench/transfer_blocks.h"
 #include "cli/bench_command.h"
+#include "common/log.h"
 #include "transfer/topology/topology.h"
 
 namespace baton::cli {
@@ -119,6 +120,7 @@ int PrintTopology(const std::string& file) {
 }
 
 int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
+  log::Init("warning", "bench");  // to stderr: stdout is for the figures
   const Result<transfer::ProviderKind> provider = transfer::ParseProvider(flags.provider);
   if (!provider.ok()) return Fail(provider.status());
   if (!flags.listen.empty() && !flags.connect.empty())

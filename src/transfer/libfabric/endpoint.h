@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "transfer/libfabric/choice.h"
 #include "transfer/libfabric/efa.h"
@@ -21,8 +20,6 @@ struct Endpoint {
 
   Result<uint64_t> Insert(std::string_view address);
   void Remove(uint64_t peer);
-  // What the posting of a write to `peer` returned: whether there is a connection to remove.
-  void NotePost(uint64_t peer, ssize_t result);
   // Removes an address whoever uses it; their handles are void from here on.
   void Cut(const std::string& address);
   // 0 or -FI_EAGAIN: what fi_trywait says of the queue; 0 where there is nothing to wait on.
@@ -58,11 +55,11 @@ struct Endpoint {
   Status OpenObjects(uint64_t bind);
   Status OpenCq();
   Status ReadAddress();
+  bool HasConnection(fi_addr_t handle);
   void Erase(std::unordered_map<std::string, KnownAddress>::iterator known);
 
   std::unordered_map<std::string, KnownAddress> addresses_;
   std::unordered_map<uint64_t, std::string> names_;  // handle -> key of addresses_
-  std::unordered_set<uint64_t> unopened_;            // handles to which no connection could be made
 };
 
 }  // namespace baton::transfer

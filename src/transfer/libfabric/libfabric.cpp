@@ -312,7 +312,6 @@ PostResult LibfabricFabric::PostJoined(Status& why) {
   message.rma_iov = targets_.data();
   message.rma_iov_count = joined_;
   const ssize_t result = fi_writemsg(ep_.get(), &message, 0);
-  endpoint_.NotePost(message.addr, result);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
@@ -345,7 +344,6 @@ PostResult LibfabricFabric::PostImmediate(Status& why) {
   const uint64_t delivered = choice_.delivery_complete ? FI_DELIVERY_COMPLETE : 0;
   const ssize_t result =
       fi_writemsg(ep_.get(), &message, FI_REMOTE_CQ_DATA | FI_COMPLETION | delivered);
-  endpoint_.NotePost(batch->peer, result);
   if (result == -FI_EAGAIN) return PostResult::kAgain;
   if (result != 0) {
     why = Failed("fi_writemsg", result);
@@ -504,7 +502,6 @@ Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& o
   Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *provider);
   if (!choices) return choices.status();
   if (automatic) KeepNear(options, *choices);
-  if (automatic && choices->size() == 1) return rails;
   Status last;
   for (ProviderChoice& choice : *choices) {
     const std::string name = choice.rail;

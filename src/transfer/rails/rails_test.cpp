@@ -339,7 +339,7 @@ TEST(RailsSelfTest, MovesBytesOverAllRails) {
   std::vector<std::unique_ptr<Fabric>> rails;
   for (int i = 0; i < 3; ++i) rails.push_back(network->Open());
   const std::unique_ptr<Fabric> joined = JoinRails(std::move(rails));
-  const Result<double> speed = RunSelfTest(*joined, Now() + 20s);
+  const Result<double> speed = RunSelfTest(*joined, std::nullopt, Now() + 20s);
   ASSERT_TRUE(speed.ok()) << speed.status().ToString();
   for (const RailStats& rail : joined->rail_stats()->rails) EXPECT_GT(Stats::Get(rail.bytes), 0u);
   EXPECT_EQ(network->keys_exposed(), 0u);
