@@ -309,6 +309,7 @@ TEST_F(EngineTest, ConnectSaysWhatIsWrong) {
   EXPECT_EQ(sender_.engine->Connect("junk", Now() + 1s).status().code(), Code::kDataCorrupt);
   EXPECT_EQ(sender_.engine->Connect("", Now() + 1s).status().code(), Code::kDataCorrupt);
   PeerBlob blob = *ParseBlob(receiver_.engine->Describe());
+  const std::string address = blob.address;
   blob.family = "efa";
   const Status family = sender_.engine->Connect(EncodeBlob(blob), Now() + 1s).status();
   EXPECT_EQ(family.code(), Code::kUnsupported);
@@ -319,7 +320,7 @@ TEST_F(EngineTest, ConnectSaysWhatIsWrong) {
   blob.address = "loopback-77";
   EXPECT_FALSE(sender_.engine->Connect(EncodeBlob(blob), Now() + 1s).ok());
   // A peer that refuses our hello (its key is wrong) does not hang us.
-  blob.address = receiver_.address;
+  blob.address = address;
   blob.mailbox.key = 12345;
   const TimePoint start = Now();
   EXPECT_EQ(sender_.engine->Connect(EncodeBlob(blob), Now() + 10s).status().code(),

@@ -603,7 +603,8 @@ TEST(Efa, JoiningGoesOnUntilThePeerKnowsUs) {
   auto b = *Engine::Open(options, [](const Event&) {});
   const std::string blob = b->Describe();
   efa.next_error = efa::kUnknownPeer;
-  EXPECT_TRUE(a->Connect(blob, Now() + 10s).ok());
+  const Result<PeerId> peer = a->Connect(blob, Now() + 10s);
+  EXPECT_TRUE(peer.ok()) << peer.status().ToString();
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ bool JoinedRails::IsWanted(Peer& peer, const Path& path) const {
 bool JoinedRails::MayBeLeft(Peer& peer) const {
   if (!peer.candidates.empty()) return true;
   return std::any_of(peer.paths.begin(), peer.paths.end(), [&](const Path& path) {
-    return path.state == Path::State::kOpen ||
+    return path.state == Path::State::kOpen || path.not_yet ||
            (path.retry_at == TimePoint{} && path.state != Path::State::kClosed && IsWanted(peer, path));
   });
 }
@@ -185,8 +185,11 @@ void JoinedRails::PostProbe(Peer& peer, Path& path, TimePoint now) {
 }
 
 void JoinedRails::OnProbeDone(Peer& peer, Path& path, const Completion& completion, TimePoint now) {
-  if (completion.kind == Completion::Kind::kFailed)
-    return ClosePath(peer, path, completion.status, now);
+  if (completion.kind == Completion::Kind::kFailed) {
+    ClosePath(peer, path, completion.status, now);
+    path.not_yet = !completion.peer_lost;
+    return;
+  }
   path.heard_at = now;
   if (path.state != Path::State::kTrying) return;
   if (path.backoff > Duration(0))
@@ -200,6 +203,7 @@ void JoinedRails::OnProbeDone(Peer& peer, Path& path, const Completion& completi
 // Everything on it ends here, in doubt; where its rail reports all ends by itself, these come first.
 void JoinedRails::ClosePath(Peer& peer, Path& path, const Status& why, TimePoint now) {
   const bool was_open = path.state == Path::State::kOpen;
+  path.not_yet = false;
   const bool stood = was_open && now - path.opened_at > times_.last_retry;
   path.backoff = stood || path.backoff == Duration(0)
                      ? times_.first_retry
