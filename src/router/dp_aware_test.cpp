@@ -47,7 +47,8 @@ class DpServer {
     for (const char* path : {"/generate", "/v1/chat/completions"}) {
       server_->Route("POST", path, [this](http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
         Note(request.body);
-        co_await AnswerJson(fail_, R"({"text":"a"})")(request, responder);
+        const Script script = AnswerJson(fail_, R"({"text":"a"})");
+        co_await script(request, responder);
       });
     }
     EXPECT_TRUE(server_->Start().ok());
@@ -77,8 +78,11 @@ class DpServer {
  private:
   void Serve(const char* path, std::function<std::pair<int, std::string>()> make) {
     server_->Route("*", path, [make](http::Request&, http::Responder& responder) -> asio::awaitable<void> {
-      auto [status, body] = make();
-      (void)co_await responder.Send(http::Response{.status = status, .body = std::move(body)});
+      const std::pair<int, std::string> answer = make();
+      http::Response response;
+      response.status = answer.first;
+      response.body = answer.second;
+      (void)co_await responder.Send(std::move(response));
     });
   }
   std::string Info() const {
@@ -369,6 +373,18 @@ TEST_P(FourRanks, ListsAndDiscoveryAddAndRemoveAllRanks) {
   EXPECT_TRUE(AwaitHealthy(*fleet_, 3));
   EXPECT_EQ(UrlOf(fleet_->Get("/workers"), 2), more.url(2));
   EXPECT_EQ(UrlOf(fleet_->Get("/workers"), 3), "");
+}
+
+TEST(DpAware, RanksAreFoundWithoutHealthChecks) {
+  Loop loop(2);
+  DpServer server(loop, kNew, 2, "null");
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    DpAware(o);
+    o.pd_disaggregation = false;
+    o.worker_urls = {server.url()};
+    o.health.enabled = false;
+  }, false);
+  EXPECT_TRUE(AwaitHealthy(fleet, 2));
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, FourRanks, ::testing::Values(kOld, kNew));

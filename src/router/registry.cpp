@@ -425,7 +425,7 @@ void Registry::OnLoadLocked(Worker& worker, LoadReport report, TimePoint now) {
 void Registry::OnLoad(const WorkerPtr& worker, const LoadReport& report, const RankReports& by_rank, TimePoint now) {
   std::lock_guard lock(mutex_);
   // Restarted with another number of ranks between two health checks.
-  if (worker->load_rows_ > 0 && worker->load_rows_ != by_rank.size()) worker->told_ = false;
+  if (options_.dp_aware && worker->load_rows_ != by_rank.size()) worker->told_ = false;
   worker->load_rows_ = by_rank.size();
   ForEachOf(worker, [&](const WorkerPtr& w) {
     if (w->rank_ < 0) return OnLoadLocked(*w, report, now);

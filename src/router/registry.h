@@ -102,7 +102,7 @@ class Worker {
   WorkerMetadata metadata_;
   HealthState health_;
   int64_t ranks_ = 0;     // logical workers that stand for this one; 0: itself
-  size_t load_rows_ = 0;  // ranks in its last report of loads
+  size_t load_rows_ = 1;  // ranks in its last report of loads, or that it was given since
   bool told_ = false;     // metadata_ is of the running process
   // Of each:
   Breaker breaker_;

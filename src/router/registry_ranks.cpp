@@ -57,6 +57,7 @@ std::vector<std::function<void()>> Registry::ExpandLocked(const WorkerPtr& proce
     DelistLocked(w);
   }
   process->ranks_ = wanted;
+  process->load_rows_ = static_cast<size_t>(std::max<int64_t>(wanted, 1));
   for (int64_t rank = have; rank < wanted; ++rank) {
     const std::string url = fmt::format("{}@{}", process->url_, rank);
     EnlistLocked(WorkerPtr(new Worker(process, rank, next_order_++, options_, metrics_.ForWorker(url))));
