@@ -7,6 +7,7 @@
 
 #include "common/json.h"
 #include "router/bootstrap.h"
+#include "router/dp_rank.h"
 #include "router/json_scan.h"
 #include "router/logprobs.h"
 #include "router/sse_frame.h"
@@ -22,8 +23,8 @@ void Require(bool holds, const char* what) {
   std::abort();
 }
 
-void CheckInjection(router::Api api, std::string_view body, const Result<json::value>& parsed) {
-  const auto facts = router::InspectBody(api, body);
+void CheckInjection(router::Api api, std::string_view body, const Result<json::value>& parsed, bool cut_ranks) {
+  const auto facts = router::InspectBody(api, body, cut_ranks);
   if (!parsed.ok() || !parsed->is_object()) return;
   // The router's depth bound is above the parser's; only too many samples may be refused.
   if (!facts.ok()) {
@@ -39,6 +40,11 @@ void CheckInjection(router::Api api, std::string_view body, const Result<json::v
     expected.erase(key);
     rest.erase(key);
   }
+  for (std::string_view key : router::kRankMembers) {
+    if (!cut_ranks) break;
+    Require(!rest.contains(key), "a rank of the client is left");
+    expected.erase(key);
+  }
   Require(expected == rest, "another member changed");
 }
 
@@ -48,7 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view body(reinterpret_cast<const char*>(data), size);
   const auto parsed = json::Parse(body);
   for (auto api : {router::Api::kGenerate, router::Api::kChat, router::Api::kCompletions}) {
-    CheckInjection(api, body, parsed);
+    for (const bool cut_ranks : {false, true}) CheckInjection(api, body, parsed, cut_ranks);
   }
   // The same bytes as what workers might send.
   (void)router::FailureOfFirstEvent(body);

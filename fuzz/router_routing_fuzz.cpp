@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "router/conversation.h"
+#include "router/dp_rank.h"
 #include "router/target_worker.h"
 #include "router/worker_load.h"
 
@@ -38,7 +39,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     raw.tools = {0, size / 2};
     CheckDigest(api, body, raw);
   }
-  (void)router::ReadLoadReport(body);
+  router::RankReports by_rank;
+  (void)router::ReadLoadReport(body, &by_rank);
+  Require(by_rank.size() <= 4096, "as many ranks as somebody says");
+  (void)router::HasOldRankMember(body);
+  if (const auto ranked = router::SplitRankedUrl(body)) Require(ranked->rank >= 0, "a negative rank");
   (void)router::ParseTargetWorker(body);
   return 0;
 }

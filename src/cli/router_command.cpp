@@ -249,6 +249,7 @@ void AddPlaces(CLI::App& c, RouterFlags& f) {
       ->capture_default_str();
   c.add_option("--prefill-policy", f.prefill_policy, "Policy for prefill workers; default: --policy");
   c.add_option("--decode-policy", f.decode_policy, "Policy for decode workers; default: --policy");
+  c.add_flag("--dp-aware", o.dp_aware, "Choose among the data-parallel ranks of a worker, each a worker URL@rank");
   c.add_option("--threads", f.threads, "I/O threads")->capture_default_str();
 }
 
@@ -297,7 +298,6 @@ void AddUnused(CLI::App& c, RouterFlags& f) {
       {"--model-path", "--tokenizer-path", "--chat-template", "--tokenizer-cache-l0-max-entries",
        "--tokenizer-cache-l1-max-memory", "--reasoning-parser", "--tool-call-parser", "--mcp-config-path"},
       {"--tokenizer-cache-enable-l0", "--tokenizer-cache-enable-l1"});
-  add("ranks of a worker are balanced by the worker itself", {}, {"--dp-aware"});
   add("there is one router mode; the policies choose among all workers of a role", {}, {"--mini-lb", "--enable-igw"});
   add("conversations are not stored", {"--history-backend", "--oracle-wallet-path", "--oracle-tns-alias",
       "--oracle-connect-descriptor", "--oracle-username", "--oracle-password", "--oracle-pool-min",

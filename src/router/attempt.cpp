@@ -245,7 +245,7 @@ asio::awaitable<void> Attempt::AwaitEvidence() {
   }
 }
 
-asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, SplicedBody spliced,
+asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, Bodies bodies,
                                             std::shared_ptr<const std::string> body,
                                             StreamRecord& record, http::Responder& responder) {
   const Self self = shared_from_this();
@@ -258,10 +258,14 @@ asio::awaitable<AttemptResult> Attempt::Run(const RequestPlan& plan, SplicedBody
   request.method = "POST";
   request.target = PathOf(plan.api);
   request.headers = plan.forward;
-  request.body = std::move(spliced.front);
   request.shared = std::move(body);
-  request.shared_begin = spliced.rest;
+  const auto put = [&request](SplicedBody& spliced) {
+    request.body = std::move(spliced.front);
+    request.shared_begin = spliced.rest;
+  };
+  put(bodies.prefill ? *bodies.prefill : bodies.body);
   if (prefill_.lease) Launch(prefill_, request, plan.head_deadline);
+  if (bodies.prefill) put(bodies.body);
   if (plan.track) request.headers.Set(api::kStreamIdsHeader, "1");
   Launch(decode_, std::move(request), plan.head_deadline);
 

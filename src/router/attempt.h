@@ -62,15 +62,21 @@ struct AttemptResult {
   int status = 200;              // what was answered
 };
 
+// What the workers get. Both sides get the same unless one must be told of its rank.
+struct Bodies {
+  SplicedBody body;
+  std::optional<SplicedBody> prefill;
+};
+
 class Attempt : public std::enable_shared_from_this<Attempt> {
  public:
   // `prefill` is empty in regular mode.
   Attempt(std::shared_ptr<Services> services, std::shared_ptr<Exchange> exchange, Lease prefill,
           Lease decode);
 
-  // Sends `spliced` (bootstrap fields included) with `body` behind it and drives the answer into
+  // Sends `bodies` (bootstrap fields included) with `body` behind them and drives the answer into
   // `responder`. A responder that has started already gets the continuation of what `record` holds.
-  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, SplicedBody spliced,
+  asio::awaitable<AttemptResult> Run(const RequestPlan& plan, Bodies bodies,
                                      std::shared_ptr<const std::string> body, StreamRecord& record,
                                      http::Responder& responder);
 

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "common/json.h"
+#include "router/dp_rank.h"
 #include "router/json_scan.h"
 
 namespace baton::router {
@@ -51,12 +52,15 @@ bool AnyTrue(std::string_view list) {
 // Collects the members that matter; of repeated keys the last one counts, as in most parsers.
 class Inspector {
  public:
-  Inspector(Api api, std::string_view body) : api_(api), body_(body) {}
+  Inspector(Api api, std::string_view body, bool cut_ranks)
+      : api_(api), body_(body), cut_ranks_(cut_ranks) {}
 
   void Take(const JsonMember& m) {
     const std::string_view value = body_.substr(m.begin, m.end - m.begin);
     any_member_ = true;
     if (m.KeyIs("bootstrap_host") || m.KeyIs("bootstrap_port") || m.KeyIs("bootstrap_room")) {
+      facts_.cuts.push_back({m.separator, m.end});
+    } else if (cut_ranks_ && NamesRank(m)) {
       facts_.cuts.push_back({m.separator, m.end});
     } else if (m.KeyIs("baton_resume")) {
       facts_.resumes = true;
@@ -99,6 +103,10 @@ class Inspector {
   }
 
  private:
+  static bool NamesRank(const JsonMember& m) {
+    return std::any_of(kRankMembers.begin(), kRankMembers.end(), [&](std::string_view name) { return m.KeyIs(name); });
+  }
+
   void TakeGenerate(const JsonMember& m, std::string_view value) {
     if (m.KeyIs("text")) {
       text_ = value;
@@ -126,6 +134,7 @@ class Inspector {
 
   const Api api_;
   const std::string_view body_;
+  const bool cut_ranks_;
   BodyFacts facts_;
   bool any_member_ = false;
   int64_t n_ = 1;
@@ -157,20 +166,21 @@ std::string_view PathOf(Api api) {
   return "";
 }
 
-Result<BodyFacts> InspectBody(Api api, std::string_view body) {
-  Inspector inspector(api, body);
+Result<BodyFacts> InspectBody(Api api, std::string_view body, bool cut_ranks) {
+  Inspector inspector(api, body, cut_ranks);
   const Status scanned = ScanObject(body, [&](const JsonMember& m) { inspector.Take(m); });
   if (!scanned.ok()) return scanned.Prefixed("request body");
   return inspector.Finish();
 }
 
-std::vector<int64_t> DrawRooms(size_t count) {
+std::vector<int64_t> DrawRooms(size_t count, int64_t modulus, int64_t rest) {
   thread_local std::mt19937_64 random = [] {
     std::random_device device;
     std::seed_seq seed{device(), device(), device(), device(), device(), device()};
     return std::mt19937_64(seed);
   }();
-  std::uniform_int_distribution<int64_t> draw(1, INT64_MAX);
+  std::uniform_int_distribution<int64_t> multiple(1, (INT64_MAX - rest) / modulus);
+  const auto draw = [&](std::mt19937_64& from) { return multiple(from) * modulus + rest; };
   std::vector<int64_t> rooms;
   rooms.reserve(count);
   if (count == 1) {

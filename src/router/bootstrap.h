@@ -49,7 +49,8 @@ struct BodyFacts {
 
 // kInvalidArgument: not one JSON object, or more than kMaxSamples samples. Values of a wrong type
 // are not judged here: the workers say what is wrong with them.
-Result<BodyFacts> InspectBody(Api api, std::string_view body);
+// With `cut_ranks` the client's members that name a DP rank (dp_rank.h) are cut out as well.
+Result<BodyFacts> InspectBody(Api api, std::string_view body, bool cut_ranks = false);
 
 struct Bootstrap {
   std::string host;              // as in the prefill's URL; IPv6 keeps its brackets
@@ -57,8 +58,8 @@ struct Bootstrap {
   std::vector<int64_t> rooms;    // one per sample
 };
 
-// `count` distinct rooms.
-std::vector<int64_t> DrawRooms(size_t count);
+// `count` distinct rooms, each `rest` modulo `modulus`.
+std::vector<int64_t> DrawRooms(size_t count, int64_t modulus = 1, int64_t rest = 0);
 
 // A client's body with members in front of its own: `front`, then the client's bytes from `rest` on.
 // That is all of them but the brace, unless members had to be cut out, which takes a copy.

@@ -89,7 +89,7 @@ http::Response NoWorkerAnswered(std::string_view what, const std::string& last) 
 // Prefill workers first, as sglang-router does; healthy ones only.
 std::vector<WorkerView> HealthyWorkers(const Services& services) {
   std::vector<WorkerView> ordered;
-  const std::vector<WorkerView> all = services.registry->List();
+  const std::vector<WorkerView> all = services.registry->ListProcesses();
   for (const bool decode : {false, true}) {
     for (const WorkerView& view : all) {
       if (view.healthy && (view.worker->role() == Role::kDecode) == decode) ordered.push_back(view);
@@ -154,7 +154,7 @@ asio::awaitable<http::Response> HealthGenerate(std::shared_ptr<Services> service
 
 asio::awaitable<http::Response> FlushCache(std::shared_ptr<Services> services, http::Request&) {
   const auto answers =
-      co_await AskAll(services, services->registry->List(), "POST", "/flush_cache", kAskTime);
+      co_await AskAll(services, services->registry->ListProcesses(), "POST", "/flush_cache", kAskTime);
   json::array good, bad;
   services->registry->ForgetPrefixes();
   for (const Answer& answer : answers) {
@@ -171,47 +171,40 @@ asio::awaitable<http::Response> FlushCache(std::shared_ptr<Services> services, h
   co_return JsonResponse(status, json::serialize(body));
 }
 
-// Sum of num_tokens over the DP ranks; absent when the worker did not say.
-std::optional<int64_t> LoadIn(std::string_view body) {
-  const auto parsed = json::Parse(body);
-  if (!parsed.ok()) return std::nullopt;
-  const json::value* list = &*parsed;
-  const char* key = "num_tokens";
-  if (list->is_object()) {  // /v1/loads
-    list = json::Find(list->get_object(), "loads");
-    key = "num_used_tokens";
+http::Response DescribeLoads(const std::vector<Answer>& answers, const std::vector<WorkerView>& listed) {
+  json::array workers;
+  for (const WorkerView& view : listed) {
+    const WorkerPtr& process = view.worker->process() ? view.worker->process() : view.worker;
+    const auto found = std::find_if(answers.begin(), answers.end(), [&](const Answer& a) { return a.view.worker == process; });
+    if (found == answers.end()) continue;  // came since
+    std::optional<LoadReport> load;
+    RankReports by_rank;
+    if (found->good()) load = ReadLoadReport(found->response->body, &by_rank);
+    if (const int64_t rank = view.worker->rank(); rank >= 0) {
+      load = static_cast<size_t>(rank) < by_rank.size() ? by_rank[static_cast<size_t>(rank)] : std::nullopt;
+    }
+    json::object row;
+    row["worker"] = view.worker->url();
+    row["worker_type"] = RoleName(view.worker->role());
+    row["load"] = load ? json::value(load->tokens) : json::value(nullptr);
+    row["in_flight"] = view.load;
+    workers.push_back(std::move(row));
   }
-  if (!list || !list->is_array()) return std::nullopt;
-  int64_t sum = 0;
-  for (const json::value& rank : list->get_array()) {
-    if (!rank.is_object()) return std::nullopt;
-    const json::value* tokens = json::Find(rank.get_object(), key);
-    if (!tokens || !tokens->is_int64()) return std::nullopt;
-    sum += tokens->get_int64();
-  }
-  return sum;
+  return JsonResponse(200, json::serialize(json::object{{"workers", std::move(workers)}}));
 }
 
 asio::awaitable<http::Response> GetLoads(std::shared_ptr<Services> services, http::Request&) {
-  auto answers = co_await AskAll(services, services->registry->List(), "GET", "/get_load", kAskTime);
-  json::array workers;
+  auto answers = co_await AskAll(services, services->registry->ListProcesses(), "GET", "/get_load", kAskTime);
   for (Answer& answer : answers) {
     if (answer.response.ok() && answer.response->status == 404) {
       answer.response = co_await Ask(services, answer.view, "GET", "/v1/loads", kAskTime);
     }
-    const auto load = answer.good() ? LoadIn(answer.response->body) : std::nullopt;
-    json::object row;
-    row["worker"] = answer.view.worker->url();
-    row["worker_type"] = RoleName(answer.view.worker->role());
-    row["load"] = load ? json::value(*load) : json::value(nullptr);
-    row["in_flight"] = answer.view.load;
-    workers.push_back(std::move(row));
   }
-  co_return JsonResponse(200, json::serialize(json::object{{"workers", std::move(workers)}}));
+  co_return DescribeLoads(answers, services->registry->List());
 }
 
 asio::awaitable<http::Response> EngineMetrics(std::shared_ptr<Services> services, http::Request&) {
-  const auto answers = co_await AskAll(services, services->registry->List(), "GET", "/metrics", kAskTime);
+  const auto answers = co_await AskAll(services, services->registry->ListProcesses(), "GET", "/metrics", kAskTime);
   std::vector<std::pair<std::string, std::string>> texts;
   for (const Answer& answer : answers) {
     if (answer.good()) texts.emplace_back(answer.view.worker->url(), answer.response->body);

@@ -16,7 +16,8 @@ constexpr std::array<const char*, 2> kRoutes = {"/v1/loads", "/get_load"};
 enum class Answer : uint8_t { kReport, kUnsupported, kFailed };
 
 asio::awaitable<Answer> Ask(std::shared_ptr<Services> services, WorkerPtr worker,
-                            std::string api_key, const char* target, LoadReport* report) {
+                            std::string api_key, const char* target, LoadReport* report,
+                            RankReports* by_rank) {
   http::ClientRequest request;
   request.target = target;
   if (!api_key.empty()) request.headers.Set("Authorization", "Bearer " + api_key);
@@ -28,7 +29,7 @@ asio::awaitable<Answer> Ask(std::shared_ptr<Services> services, WorkerPtr worker
     const bool none = answer.ok() && answer->status == 501;
     co_return none ? Answer::kUnsupported : Answer::kFailed;
   }
-  const auto read = answer->status / 100 == 2 ? ReadLoadReport(answer->body) : std::nullopt;
+  const auto read = answer->status / 100 == 2 ? ReadLoadReport(answer->body, by_rank) : std::nullopt;
   if (!read) co_return Answer::kUnsupported;
   *report = *read;
   co_return Answer::kReport;
@@ -36,11 +37,12 @@ asio::awaitable<Answer> Ask(std::shared_ptr<Services> services, WorkerPtr worker
 
 // Tries the route that worked last first.
 asio::awaitable<Answer> Poll(std::shared_ptr<Services> services, WorkerPtr worker,
-                             std::string api_key, size_t* route, LoadReport* report) {
+                             std::string api_key, size_t* route, LoadReport* report,
+                             RankReports* by_rank) {
   Answer answer = Answer::kUnsupported;
   for (size_t i = 0; i < kRoutes.size() && answer == Answer::kUnsupported; ++i) {
     const size_t at = (*route + i) % kRoutes.size();
-    answer = co_await Ask(services, worker, api_key, kRoutes[at], report);
+    answer = co_await Ask(services, worker, api_key, kRoutes[at], report, by_rank);
     if (answer == Answer::kReport) *route = at;
   }
   co_return answer;
@@ -57,10 +59,12 @@ asio::awaitable<void> PollLoads(std::shared_ptr<Services> services, WorkerPtr wo
     if (plan.removed) co_return;
     if (plan.healthy && Now() >= next) {
       LoadReport report;
-      const Answer answer = co_await Poll(services, worker, plan.api_key, &route, &report);
+      RankReports by_rank;
+      const Answer answer = co_await Poll(services, worker, plan.api_key, &route, &report,
+                                          services->options.dp_aware ? &by_rank : nullptr);
       const Duration interval = services->options.load_poll_interval;
       next = Now() + (answer == Answer::kUnsupported ? std::max(interval, kUnsupportedPause) : interval);
-      if (answer == Answer::kReport) services->registry->OnLoad(worker, report, Now());
+      if (answer == Answer::kReport) services->registry->OnLoad(worker, report, by_rank, Now());
       else services->registry->OnNoLoad(worker, answer == Answer::kFailed);
       continue;
     }

@@ -66,6 +66,7 @@ struct RouterOptions {
   std::vector<std::string> decode;
   std::vector<std::string> worker_urls;  // regular mode
   DiscoveryOptions discovery;            // workers from elsewhere, beside these
+  bool dp_aware = false;  // each data-parallel rank of a worker is a worker of its own, URL@rank
 
   PolicyKind prefill_policy = PolicyKind::kCacheAware;
   PolicyKind decode_policy = PolicyKind::kCacheAware;  // of regular workers too

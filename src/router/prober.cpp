@@ -17,6 +17,7 @@ namespace baton::router {
 namespace {
 
 constexpr Duration kMetadataTime = std::chrono::seconds(2);
+constexpr Duration kInfoRetry = std::chrono::seconds(1);
 constexpr size_t kMaxInfoBytes = 4 << 20;
 
 struct Bell {
@@ -37,15 +38,16 @@ asio::awaitable<Result<http::Response>> Get(std::shared_ptr<Services> services, 
 }
 
 // Workers before 0.5.9 only know the old name.
-asio::awaitable<void> FetchMetadata(std::shared_ptr<Services> services, WorkerPtr worker,
+asio::awaitable<bool> FetchMetadata(std::shared_ptr<Services> services, WorkerPtr worker,
                                     std::string api_key) {
   const TimePoint deadline = Now() + kMetadataTime;
   auto info = co_await Get(services, worker, "/server_info", api_key, deadline);
   if (info.ok() && info->status == 404) {
     info = co_await Get(services, worker, "/get_server_info", api_key, deadline);
   }
-  if (!info.ok() || info->status != 200) co_return;
+  if (!info.ok() || info->status != 200) co_return false;
   services->registry->SetMetadata(worker, ReadMetadata(info->body));
+  co_return true;
 }
 
 // One line when a probe begins to fail, or fails for another reason: among them certificates.
@@ -67,7 +69,7 @@ asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker
   const bool good = answer.ok() && answer->status / 100 == 2;
   TellProblem(*worker, answer, last_problem);
   // Before the worker takes requests, since they may need its bootstrap port.
-  if (good && !plan.healthy) co_await FetchMetadata(services, worker, plan.api_key);
+  if (good && plan.wants_info) (void)co_await FetchMetadata(services, worker, plan.api_key);
   services->registry->OnProbe(worker, good, ended - started, Now());
   if (good && !plan.healthy && services->registry->IsHealthy(worker)) Introduce(services, worker);
 }
@@ -79,8 +81,11 @@ asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr wo
     const Registry::ProbePlan plan = services->registry->NextProbe(worker);
     if (plan.removed) co_return;
     if (!plan.enabled) {
-      co_await FetchMetadata(services, worker, plan.api_key);
-      co_return;
+      // The ranks must be known, and nobody else tells when the worker is there.
+      if (co_await FetchMetadata(services, worker, plan.api_key) || !services->options.dp_aware) co_return;
+      bell->timer.expires_after(kInfoRetry);
+      co_await bell->timer.async_wait(asio::as_tuple(asio::use_awaitable));
+      continue;
     }
     if (Now() >= plan.at) {
       co_await Probe(services, worker, plan, &last_problem);

@@ -58,20 +58,38 @@ Result<Pair> PickPair(Services& services, const std::vector<WorkerPtr>& avoid,
     if (!prefill.ok()) return prefill.status();
     pair.prefill = std::move(*prefill);
   }
-  auto decode = services.registry->Acquire(pd ? Role::kDecode : Role::kRegular, avoid, now, routing);
+  const DpRank prefill_rank = pair.prefill ? pair.prefill.rank() : DpRank{};
+  auto decode = services.registry->Acquire(pd ? Role::kDecode : Role::kRegular, avoid, now, routing, prefill_rank);
   if (!decode.ok()) return decode.status();
   pair.decode = std::move(*decode);
   return pair;
 }
 
-SplicedBody BodyFor(const Pair& pair, const RequestPlan& plan, const std::string& body,
-                    const std::string& resume) {
-  if (!pair.prefill) return InjectMembers(body, plan.facts, resume);
+std::string Joined(std::string members, const std::string& more) {
+  if (!members.empty() && !more.empty()) members += ',';
+  return members += more;
+}
+
+Bodies BodiesFor(const Pair& pair, const RequestPlan& plan, const std::string& body,
+                 const std::string& resume) {
+  const DpRank& decode = pair.decode.rank();
+  if (!pair.prefill) {
+    if (!decode.given()) return {InjectMembers(body, plan.facts, resume)};
+    return {InjectMembers(body, plan.facts, Joined(RankMembers(decode), resume))};
+  }
+  const DpRank& prefill = pair.prefill.rank();
   Bootstrap bootstrap;
   bootstrap.host = BootstrapHost(pair.prefill.worker().origin());
   bootstrap.port = pair.prefill.bootstrap_port();
-  bootstrap.rooms = DrawRooms(plan.facts.samples);
-  return InjectBootstrap(body, plan.facts, bootstrap, resume);
+  if (!prefill.given() && !decode.given()) {
+    bootstrap.rooms = DrawRooms(plan.facts.samples);
+    return {InjectBootstrap(body, plan.facts, bootstrap, resume)};
+  }
+  // A worker that is not told the prefill rank takes the room modulo the number of ranks for it.
+  bootstrap.rooms = prefill.given() ? DrawRooms(plan.facts.samples, prefill.ranks, prefill.rank)
+                                    : DrawRooms(plan.facts.samples);
+  return {InjectBootstrap(body, plan.facts, bootstrap, Joined(DecodeRankMembers(prefill, decode), resume)),
+          InjectBootstrap(body, plan.facts, bootstrap, Joined(RankMembers(prefill), resume))};
 }
 
 std::string NameWorkers(const Pair& pair) {
@@ -133,10 +151,10 @@ asio::awaitable<AttemptResult> TryOnce(Course& c) {
   services.last_pair = Now();
   ++c.attempts_in_all;
   if (services.access_log) c.workers = NameWorkers(*pair);
-  SplicedBody spliced = BodyFor(*pair, c.plan, *c.body, c.resume);
+  Bodies bodies = BodiesFor(*pair, c.plan, *c.body, c.resume);
   const auto attempt = std::make_shared<Attempt>(c.services, c.exchange, std::move(pair->prefill),
                                                  std::move(pair->decode));
-  co_return co_await attempt->Run(c.plan, std::move(spliced), c.body, c.record, c.responder);
+  co_return co_await attempt->Run(c.plan, std::move(bodies), c.body, c.record, c.responder);
 }
 
 // May the request wait for a worker that comes back, rather than fail for want of one?
@@ -185,7 +203,7 @@ bool PrepareNext(Course& c, AttemptResult& result, Duration* delay) {
     c.plan.migrations = c.migrations;
     if (by_prompt) {
       c.body = std::make_shared<const std::string>(c.record.generate->NextBody());
-      if (auto facts = InspectBody(c.plan.api, *c.body); facts.ok()) c.plan.facts = std::move(*facts);
+      if (auto facts = InspectBody(c.plan.api, *c.body, options.dp_aware); facts.ok()) c.plan.facts = std::move(*facts);
       c.plan.track = false;
     } else {
       c.resume = c.record.ResumeMember(c.migrations);
@@ -332,7 +350,7 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
   plan.series = &services->metrics.SeriesOf("");
   const ActiveGuard active(services->metrics, plan.started);
   plan.request_id = request.headers.Get("x-request-id");
-  auto facts = InspectBody(api, request.body);
+  auto facts = InspectBody(api, request.body, services->options.dp_aware);
   AttemptResult result;
   Admission::Permit permit;  // held until the answer has ended
   Status readable = facts.status();

@@ -51,6 +51,23 @@ Worker::Worker(WorkerConfig config, http::Origin origin, std::string id, uint64_
   metrics_.health->Set(health_.healthy() ? 1 : 0);
 }
 
+Worker::Worker(std::shared_ptr<Worker> process, int64_t rank, uint64_t order, const RouterOptions& options,
+               WorkerMetrics metrics)
+    : id_(fmt::format("{}@{}", process->id_, rank)),
+      origin_(process->origin_),
+      process_(std::move(process)),
+      rank_(rank),
+      url_(fmt::format("{}@{}", process_->url_, rank)),
+      role_(process_->role_),
+      order_(order),
+      hash_(HashText(url_)),
+      metrics_(metrics),
+      health_(options.health),
+      breaker_(options.breaker),
+      reported_(KeepOf(options)) {
+  metrics_.health->Set(process_->health_.healthy() ? 1 : 0);
+}
+
 Lease& Lease::operator=(Lease&& other) noexcept {
   if (this == &other) return *this;
   Settle(Breaker::Outcome::kNone);
@@ -61,6 +78,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
   watch_ = std::exchange(other.watch_, 0);
   api_key_ = std::move(other.api_key_);
   bootstrap_port_ = other.bootstrap_port_;
+  rank_ = other.rank_;
   other.worker_.reset();
   return *this;
 }
@@ -103,7 +121,7 @@ Result<WorkerPtr> Registry::Add(WorkerConfig config) {
   const std::string url = origin->ToString();
   std::lock_guard lock(mutex_);
   for (const WorkerPtr& w : workers_) {
-    if (w->url_ == url && w->role_ == config.role) {
+    if (ProcessOf(*w).url_ == url && w->role_ == config.role) {
       return Error(Code::kResourceExhausted, "{} worker {} is registered already", RoleName(w->role_), url);
     }
   }
@@ -112,18 +130,19 @@ Result<WorkerPtr> Registry::Add(WorkerConfig config) {
   const Role role = config.role;
   WorkerPtr worker(new Worker(std::move(config), std::move(*origin), NewId(), next_order_++,
                               options_, metrics_.ForWorker(url)));
-  workers_.push_back(worker);
-  PolicyOf(role).Join(worker->order_);
-  ShowModel(*worker);
+  EnlistLocked(worker);
   log::info("Worker registered: worker_type={} url={} id={}", RoleName(role), url, worker->id_);
   return worker;
 }
 
 WorkerPtr Registry::FindLocked(std::string_view id_or_url) const {
   std::string url;
-  if (auto origin = http::ParseOrigin(id_or_url); origin.ok()) url = origin->ToString();
+  const auto ranked = options_.dp_aware ? SplitRankedUrl(id_or_url) : std::nullopt;
+  if (auto origin = http::ParseOrigin(ranked ? ranked->url : id_or_url); origin.ok()) url = origin->ToString();
+  if (ranked && !url.empty()) url += fmt::format("@{}", ranked->rank);
   for (const WorkerPtr& w : workers_) {
     if (w->id_ == id_or_url || w->url_ == url) return w;
+    if (w->process_ && (w->process_->id_ == id_or_url || w->process_->url_ == url)) return w->process_;
   }
   return nullptr;
 }
@@ -135,17 +154,24 @@ Status Registry::Remove(std::string_view id_or_url, bool dead) {
     std::lock_guard lock(mutex_);
     const WorkerPtr worker = FindLocked(id_or_url);
     if (!worker) return Error(Code::kNotFound, "no worker {}", id_or_url);
+    if (worker->process_) {
+      return Error(Code::kInvalidArgument, "{} is one rank of {}, which can be removed only as a whole", worker->url_,
+                   worker->process_->url_);
+    }
     worker->removed_ = true;
     kick = std::move(worker->kick_);
     worker->kick_ = nullptr;
+    std::vector<WorkerPtr> listed;
+    ForEachOf(worker, [&](const WorkerPtr& w) { listed.push_back(w); });
     worker->dead_ = dead;
-    if (dead) {
-      for (const auto& [id, watch] : worker->watches_) down.push_back(watch);
+    for (const WorkerPtr& w : listed) {
+      w->removed_ = true;
+      w->dead_ = dead;
+      if (dead) {
+        for (const auto& [id, watch] : w->watches_) down.push_back(watch);
+      }
+      DelistLocked(w);
     }
-    std::erase(workers_, worker);
-    PolicyOf(worker->role_).Forget(worker->order_, true);
-    worker->metrics_.health->Set(-1);
-    worker->pool_size_->Add(-1);
     log::info("Worker removed: worker_type={} url={} id={}", RoleName(worker->role_), worker->url_,
               worker->id_);
   }
@@ -165,22 +191,21 @@ Status Registry::SetDraining(std::string_view id_or_url, bool draining) {
   return Status::Ok();
 }
 
-namespace {
-
-WorkerView ViewOf(const WorkerPtr& worker, const WorkerConfig& config,
-                  const WorkerMetadata& metadata, bool healthy, bool draining, int64_t load,
-                  Breaker::State breaker, const LoadEstimate& reported) {
-  return WorkerView{worker, config, metadata, healthy, draining, load, breaker, reported};
+WorkerView Registry::ViewLocked(const WorkerPtr& w) const {
+  const Worker& p = ProcessOf(*w);
+  WorkerView view{w, p.config_, p.metadata_, p.health_.healthy(), p.draining_ || w->draining_, w->load_,
+                  w->breaker_.state(), EstimateOf(*w, Now())};
+  if (p.ranks_ > 0 && &p == w.get()) {
+    ForEachOf(w, [&](const WorkerPtr& rank) { view.load += rank->load_; });
+  }
+  return view;
 }
-
-}  // namespace
 
 Result<WorkerView> Registry::View(std::string_view id_or_url) const {
   std::lock_guard lock(mutex_);
   const WorkerPtr w = FindLocked(id_or_url);
   if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
-  return ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->draining_, w->load_, w->breaker_.state(),
-                EstimateOf(*w, Now()));
+  return ViewLocked(w);
 }
 
 Status Registry::Update(std::string_view id_or_url,
@@ -188,9 +213,10 @@ Status Registry::Update(std::string_view id_or_url,
   std::lock_guard lock(mutex_);
   const WorkerPtr w = FindLocked(id_or_url);
   if (!w) return Error(Code::kNotFound, "no worker {}", id_or_url);
-  change(w->config_);
-  if (w->config_.api_key.empty()) w->config_.api_key = options_.api_key;
-  ShowModel(*w);
+  const WorkerPtr process = w->process_ ? w->process_ : w;
+  change(process->config_);
+  if (process->config_.api_key.empty()) process->config_.api_key = options_.api_key;
+  ForEachOf(process, [&](const WorkerPtr& listed) { ShowModel(*listed); });
   return Status::Ok();
 }
 
@@ -198,9 +224,15 @@ std::vector<WorkerView> Registry::List() const {
   std::lock_guard lock(mutex_);
   std::vector<WorkerView> views;
   views.reserve(workers_.size());
+  for (const WorkerPtr& w : workers_) views.push_back(ViewLocked(w));
+  return views;
+}
+
+std::vector<WorkerView> Registry::ListProcesses() const {
+  std::lock_guard lock(mutex_);
+  std::vector<WorkerView> views;
   for (const WorkerPtr& w : workers_) {
-    views.push_back(ViewOf(w, w->config_, w->metadata_, w->health_.healthy(), w->draining_, w->load_,
-                           w->breaker_.state(), EstimateOf(*w, Now())));
+    if (w->rank_ <= 0) views.push_back(ViewLocked(w->process_ ? w->process_ : w));
   }
   return views;
 }
@@ -210,15 +242,16 @@ PoolCounts Registry::Counts(Role role) const {
   PoolCounts counts;
   for (const WorkerPtr& w : workers_) {
     if (w->role_ != role) continue;
+    const Worker& p = ProcessOf(*w);
     ++counts.total;
-    counts.healthy += w->health_.healthy() && !w->draining_;
+    counts.healthy += p.health_.healthy() && !p.draining_ && !w->draining_;
   }
   return counts;
 }
 
 bool Registry::IsHealthy(const WorkerPtr& worker) const {
   std::lock_guard lock(mutex_);
-  return worker->health_.healthy() && !worker->dead_;
+  return ProcessOf(*worker).health_.healthy() && !worker->dead_;
 }
 
 bool Registry::Ready() const {
@@ -231,19 +264,21 @@ LoadEstimate Registry::EstimateOf(const Worker& w, TimePoint now) const {
 }
 
 void Registry::Collect(Role role, const std::vector<WorkerPtr>& avoid, const Worker* only,
-                       TimePoint now) {
+                       const DpRank& prefill, TimePoint now) {
   candidates_.clear();
   indices_.clear();
   tally_ = {};
   for (size_t i = 0; i < workers_.size(); ++i) {
     Worker& w = *workers_[i];
-    if (w.role_ != role || (only && only != &w)) continue;
+    const Worker& p = ProcessOf(w);
+    if (w.role_ != role || (only && only != &w && only != &p)) continue;
+    if (prefill.given() && prefill.rank < p.ranks_ && !Combine(prefill, RankOf(w))) continue;
     ++tally_.total;
-    if (w.draining_) {
+    if (p.draining_ || w.draining_) {
       ++tally_.draining;
       continue;
     }
-    if (!w.health_.healthy()) {
+    if (!p.health_.healthy()) {
       ++tally_.unhealthy;
       continue;
     }
@@ -305,9 +340,11 @@ Lease Registry::LeaseLocked(const WorkerPtr& worker) {
   lease.registry_ = shared_from_this();
   lease.worker_ = worker;
   lease.epoch_ = worker->breaker_.epoch();
-  lease.api_key_ = worker->config_.api_key;
-  lease.bootstrap_port_ = worker->config_.bootstrap_port ? worker->config_.bootstrap_port
-                                                         : worker->metadata_.bootstrap_port;
+  const Worker& process = ProcessOf(*worker);
+  lease.api_key_ = process.config_.api_key;
+  lease.bootstrap_port_ = process.config_.bootstrap_port ? process.config_.bootstrap_port
+                                                         : process.metadata_.bootstrap_port;
+  if (options_.dp_aware) lease.rank_ = RankOf(*worker);
   return lease;
 }
 
@@ -324,7 +361,7 @@ Status Registry::NobodyLocked(Role role, const Worker* only) const {
 }
 
 Result<Lease> Registry::Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
-                                const Routing& routing) {
+                                const Routing& routing, const DpRank& prefill) {
   static const std::vector<WorkerPtr> kNobody;
   Policy& policy = PolicyOf(role);
   const PickHints hints = routing.HintsAt(now);
@@ -339,11 +376,15 @@ Result<Lease> Registry::Acquire(Role role, const std::vector<WorkerPtr>& avoid, 
       if (!found.ok()) return found.status();
       target = std::move(*found);
     }
-    Collect(role, target ? kNobody : avoid, target.get(), now);
-    if (candidates_.empty() && !avoid.empty()) Collect(role, kNobody, target.get(), now);
+    // Of a worker with ranks a target may name one, or leave the choice among them.
+    const bool one = target && target->ranks_ == 0;
+    const std::vector<WorkerPtr>& avoided = one ? kNobody : avoid;
+    if (!one && prefill.given()) Collect(role, avoided, target.get(), prefill, now);
+    if (one || !prefill.given() || candidates_.empty()) Collect(role, avoided, target.get(), {}, now);
+    if (candidates_.empty() && !avoid.empty()) Collect(role, kNobody, target.get(), {}, now);
     if (candidates_.empty()) return NobodyLocked(role, target.get());
     DropFullWorkers(role, routing.prompt_bytes);
-    const size_t picked = target ? 0 : policy.Pick(candidates_, hints, matches);
+    const size_t picked = one ? 0 : policy.Pick(candidates_, hints, matches);
     lease = LeaseLocked(workers_[indices_[picked]]);
   }
   policy.Placed(hints, lease.worker_->order_);
@@ -361,7 +402,7 @@ bool Registry::WorkersFull(TimePoint now) const {
   const auto full = [&](Role role) {
     bool any = false;
     for (const WorkerPtr& w : workers_) {
-      if (w->role_ != role || !w->health_.healthy() || w->draining_) continue;
+      if (w->role_ != role || !ProcessOf(*w).health_.healthy() || ProcessOf(*w).draining_ || w->draining_) continue;
       const LoadEstimate load = EstimateOf(*w, now);
       const bool queued = options_.worker_queue_limit > 0 && load.fresh && load.waiting >= options_.worker_queue_limit;
       const bool no_kv = options_.worker_kv_limit > 0 && load.fresh && load.usage >= options_.worker_kv_limit;
@@ -374,18 +415,29 @@ bool Registry::WorkersFull(TimePoint now) const {
   return full(Role::kPrefill) || full(Role::kDecode);
 }
 
-void Registry::OnLoad(const WorkerPtr& worker, LoadReport report, TimePoint now) {
+void Registry::OnLoadLocked(Worker& worker, LoadReport report, TimePoint now) {
+  if (!report.capacity) report.capacity = ProcessOf(worker).metadata_.max_total_tokens;
+  worker.reported_.OnReport(report, worker.load_, now);
+  worker.metrics_.reported_tokens->Set(static_cast<double>(report.tokens));
+  worker.metrics_.reported_waiting->Set(static_cast<double>(report.waiting));
+}
+
+void Registry::OnLoad(const WorkerPtr& worker, const LoadReport& report, const RankReports& by_rank, TimePoint now) {
   std::lock_guard lock(mutex_);
-  if (!report.capacity) report.capacity = worker->metadata_.max_total_tokens;
-  worker->reported_.OnReport(report, worker->load_, now);
-  worker->metrics_.reported_tokens->Set(static_cast<double>(report.tokens));
-  worker->metrics_.reported_waiting->Set(static_cast<double>(report.waiting));
+  // Restarted with another number of ranks between two health checks.
+  if (options_.dp_aware && worker->load_rows_ != by_rank.size()) worker->told_ = false;
+  worker->load_rows_ = by_rank.size();
+  ForEachOf(worker, [&](const WorkerPtr& w) {
+    if (w->rank_ < 0) return OnLoadLocked(*w, report, now);
+    const auto rank = static_cast<size_t>(w->rank_);
+    if (rank < by_rank.size() && by_rank[rank]) OnLoadLocked(*w, *by_rank[rank], now);
+    else w->reported_.Reset();
+  });
 }
 
 void Registry::OnNoLoad(const WorkerPtr& worker, bool failed) {
   std::lock_guard lock(mutex_);
-  if (failed) worker->reported_.OnFailure();
-  else worker->reported_.Reset();
+  ForEachOf(worker, [&](const WorkerPtr& w) { failed ? w->reported_.OnFailure() : w->reported_.Reset(); });
 }
 
 void Registry::ForgetPrefixes() {
@@ -400,7 +452,8 @@ size_t Registry::TreeMemory() const {
 }
 
 void Registry::ShowModel(Worker& w) {
-  const std::string model = w.config_.model_id.empty() ? w.metadata_.ModelId() : w.config_.model_id;
+  const Worker& p = ProcessOf(w);
+  const std::string model = p.config_.model_id.empty() ? p.metadata_.ModelId() : p.config_.model_id;
   metrics_.KnowModel(model);
   if (w.pool_size_) w.pool_size_->Add(-1);
   w.pool_size_ = metrics_.PoolSize(RoleName(w.role_), model);
@@ -440,25 +493,29 @@ void Registry::OnConnectionFailure(const WorkerPtr& worker, TimePoint now) {
   {
     std::lock_guard lock(mutex_);
     if (worker->removed_) return;
-    if (worker->health_.OnConnectionFailure(now)) {
-      worker->metrics_.health->Set(0);
+    const WorkerPtr process = worker->process_ ? worker->process_ : worker;
+    if (process->health_.OnConnectionFailure(now)) {
+      process->told_ = false;
+      ForEachOf(process, [](const WorkerPtr& w) { w->metrics_.health->Set(0); });
       log::warn("Worker out after a failed connection: worker_type={} url={}",
-                RoleName(worker->role_), worker->url_);
+                RoleName(process->role_), process->url_);
     }
-    kick = worker->kick_;
+    kick = process->kick_;
   }
   if (kick) kick();
 }
 
 Registry::ProbePlan Registry::NextProbe(const WorkerPtr& worker) const {
   std::lock_guard lock(mutex_);
+  const Worker& process = ProcessOf(*worker);
   ProbePlan plan;
-  plan.removed = worker->removed_;
-  plan.enabled = options_.health.enabled && !worker->config_.disable_health_check;
-  plan.at = worker->health_.next_probe();
-  plan.patience = worker->health_.patience();
-  plan.healthy = worker->health_.healthy();
-  plan.api_key = worker->config_.api_key;
+  plan.removed = process.removed_;
+  plan.enabled = options_.health.enabled && !process.config_.disable_health_check;
+  plan.at = process.health_.next_probe();
+  plan.patience = process.health_.patience();
+  plan.healthy = process.health_.healthy();
+  plan.wants_info = !plan.healthy || (options_.dp_aware && !process.told_);
+  plan.api_key = process.config_.api_key;
   return plan;
 }
 
@@ -472,7 +529,7 @@ void Registry::KickAll() {
   {
     std::lock_guard lock(mutex_);
     for (const WorkerPtr& w : workers_) {
-      if (w->kick_) kicks.push_back(w->kick_);
+      if (w->rank_ <= 0 && ProcessOf(*w).kick_) kicks.push_back(ProcessOf(*w).kick_);
     }
   }
   for (const auto& kick : kicks) kick();
@@ -482,33 +539,45 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
   std::vector<std::function<void()>> down;
   {
     std::lock_guard lock(mutex_);
-    (good ? worker->metrics_.checks_good : worker->metrics_.checks_bad)->Add();
+    ForEachOf(worker, [&](const WorkerPtr& w) { (good ? w->metrics_.checks_good : w->metrics_.checks_bad)->Add(); });
     const HealthState::Change change = worker->health_.OnProbe(good, took, now);
     if (worker->removed_) return;
     if (change.flipped) {
-      worker->metrics_.health->Set(good ? 1 : 0);
+      ForEachOf(worker, [&](const WorkerPtr& w) { w->metrics_.health->Set(good ? 1 : 0); });
+      if (!good) worker->told_ = false;
       log::info("Worker {}: worker_type={} url={}", good ? "ready" : "down by health checks",
                 RoleName(worker->role_), worker->url_);
     }
     if (change.flipped && good) {
-      const Breaker::State before = worker->breaker_.state();
-      worker->breaker_.OnRecovered();
-      if (worker->breaker_.state() != before) ShowBreaker(*worker, before);
+      ForEachOf(worker, [&](const WorkerPtr& w) {
+        const Breaker::State before = w->breaker_.state();
+        w->breaker_.OnRecovered();
+        if (w->breaker_.state() != before) ShowBreaker(*w, before);
+      });
     }
     if (change.dead) {
       // Whatever comes back at this address has empty caches.
-      PolicyOf(worker->role_).Forget(worker->order_, false);
-      worker->reported_.Reset();
-      for (const auto& [id, watch] : worker->watches_) down.push_back(watch);
+      ForEachOf(worker, [&](const WorkerPtr& w) {
+        PolicyOf(w->role_).Forget(w->order_, false);
+        w->reported_.Reset();
+        for (const auto& [id, watch] : w->watches_) down.push_back(watch);
+      });
     }
   }
   for (const auto& notify : down) notify();
 }
 
 void Registry::SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata) {
-  std::lock_guard lock(mutex_);
-  worker->metadata_ = std::move(metadata);
-  if (!worker->removed_) ShowModel(*worker);
+  std::vector<std::function<void()>> down;
+  {
+    std::lock_guard lock(mutex_);
+    worker->metadata_ = std::move(metadata);
+    worker->told_ = true;
+    if (worker->removed_) return;
+    if (options_.dp_aware) down = ExpandLocked(worker);
+    ForEachOf(worker, [&](const WorkerPtr& w) { ShowModel(*w); });
+  }
+  for (const auto& notify : down) notify();
 }
 
 }  // namespace baton::router

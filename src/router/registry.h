@@ -4,6 +4,11 @@
 // counts as load, holds a breaker permit, and is told when its worker is found dead. Workers are
 // shared_ptr because a lease may outlive the worker's removal from the list.
 //
+// With --dp-aware a worker whose /server_info names several data-parallel ranks is one process with so
+// many logical workers, URL@rank: those are listed and chosen, each with a load and a breaker of its
+// own, while configuration, metadata, health and the prober are the process's. Without ranks a worker
+// is its own process.
+//
 // Thread-safe. Down callbacks run on the thread that reported, without the lock.
 #pragma once
 
@@ -24,6 +29,7 @@
 #include "common/status.h"
 #include "http/client.h"
 #include "router/breaker.h"
+#include "router/dp_rank.h"
 #include "router/health.h"
 #include "router/metrics.h"
 #include "router/options.h"
@@ -70,24 +76,35 @@ class Worker {
   const std::string& url() const { return url_; }
   const http::Origin& origin() const { return origin_; }
   Role role() const { return role_; }
+  int64_t rank() const { return rank_; }  // -1: it has no ranks, or stands for all of them
+  // Of a rank; nullptr for a worker that is its own process.
+  const std::shared_ptr<Worker>& process() const { return process_; }
 
  private:
   friend class Registry;
   friend class Lease;
   Worker(WorkerConfig config, http::Origin origin, std::string id, uint64_t order,
          const RouterOptions& options, WorkerMetrics metrics);
+  Worker(std::shared_ptr<Worker> process, int64_t rank, uint64_t order, const RouterOptions& options,
+         WorkerMetrics metrics);
 
   const std::string id_;
   const http::Origin origin_;
-  const std::string url_;  // normal form of the origin
+  const std::shared_ptr<Worker> process_;
+  const int64_t rank_ = -1;
+  const std::string url_;  // normal form of the origin, and @rank
   const Role role_;
   const uint64_t order_;
   const uint64_t hash_;  // of the URL
   const WorkerMetrics metrics_;
-  // Guarded by Registry::mutex_:
+  // Guarded by Registry::mutex_. Of processes only:
   WorkerConfig config_;
   WorkerMetadata metadata_;
   HealthState health_;
+  int64_t ranks_ = 0;     // logical workers that stand for this one; 0: itself
+  size_t load_rows_ = 1;  // ranks in its last report of loads, or that it was given since
+  bool told_ = false;     // metadata_ is of the running process
+  // Of each:
   Breaker breaker_;
   LoadTracker reported_;
   int64_t load_ = 0;
@@ -115,6 +132,7 @@ class Lease {
   const WorkerPtr& worker_ptr() const { return worker_; }
   const std::string& api_key() const { return api_key_; }
   std::optional<uint16_t> bootstrap_port() const { return bootstrap_port_; }
+  const DpRank& rank() const { return rank_; }
 
   // `down` runs when health checks declare the worker dead while the lease lives, on any thread.
   void Watch(std::function<void()> down);
@@ -132,6 +150,7 @@ class Lease {
   uint64_t watch_ = 0;
   std::string api_key_;
   std::optional<uint16_t> bootstrap_port_;
+  DpRank rank_;
 };
 
 // A copy of one worker's state for pages and answers.
@@ -157,8 +176,8 @@ class Registry : public std::enable_shared_from_this<Registry> {
 
   // kInvalidArgument for a bad URL; kResourceExhausted when role and URL are there already.
   Result<WorkerPtr> Add(WorkerConfig config);
-  // By id or URL (any normal form). kNotFound. Running requests go on; with `dead` they are told as by
-  // health checks that their worker is gone.
+  // By id or URL (any normal form). kNotFound; kInvalidArgument for one rank of several. Running
+  // requests go on; with `dead` they are told as by health checks that their worker is gone.
   Status Remove(std::string_view id_or_url, bool dead = false);
   // A draining worker takes no new requests, and does not count as healthy; running ones go on.
   Status SetDraining(std::string_view id_or_url, bool draining);
@@ -167,6 +186,8 @@ class Registry : public std::enable_shared_from_this<Registry> {
 
   // In order of registration.
   std::vector<WorkerView> List() const;
+  // Each process once, where List has its ranks.
+  std::vector<WorkerView> ListProcesses() const;
   PoolCounts Counts(Role role) const;
   bool IsHealthy(const WorkerPtr& worker) const;
   // At least one healthy worker of each role that a request needs.
@@ -175,9 +196,10 @@ class Registry : public std::enable_shared_from_this<Registry> {
   // Picks by the role's policy among workers that are healthy and whose breaker admits, avoiding
   // `avoid` while there is another choice, and passing over decode and regular workers whose free KV
   // cannot hold the prompt while others can. kUnavailable says how many there are and why not.
-  // With a target: that worker or none; kNotFound when there is no such worker.
+  // With a target: that worker or none; kNotFound when there is no such worker. Decode ranks that
+  // cannot be combined with the rank of `prefill` are taken only when there is no other choice.
   Result<Lease> Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
-                        const Routing& routing);
+                        const Routing& routing, const DpRank& prefill = {});
   // Does any policy in use compare prompts?
   bool WantsPrompt() const;
   // Is every worker of some needed role, as far as it tells, at the limit of waiting requests or of
@@ -185,8 +207,8 @@ class Registry : public std::enable_shared_from_this<Registry> {
   bool WorkersFull(TimePoint now) const;
 
   // What a poll of the worker's load said; or that it got no answer (`failed`), or that the worker
-  // has no such route.
-  void OnLoad(const WorkerPtr& worker, LoadReport report, TimePoint now);
+  // has no such route. `by_rank` may be empty for a worker without ranks.
+  void OnLoad(const WorkerPtr& worker, const LoadReport& report, const RankReports& by_rank, TimePoint now);
   void OnNoLoad(const WorkerPtr& worker, bool failed);
   // The workers' prefix caches were flushed.
   void ForgetPrefixes();
@@ -202,6 +224,7 @@ class Registry : public std::enable_shared_from_this<Registry> {
     TimePoint at{};
     Duration patience{};
     bool healthy = false;
+    bool wants_info = false;  // its metadata are not known, or of a process before it
     std::string api_key;
   };
   ProbePlan NextProbe(const WorkerPtr& worker) const;
@@ -218,12 +241,30 @@ class Registry : public std::enable_shared_from_this<Registry> {
   Policy& PolicyOf(Role role) { return *policies_[static_cast<size_t>(role)]; }
   LoadEstimate EstimateOf(const Worker& worker, TimePoint now) const;
   // Fills candidates_ and indices_.
-  void Collect(Role role, const std::vector<WorkerPtr>& avoid, const Worker* only, TimePoint now);
+  void Collect(Role role, const std::vector<WorkerPtr>& avoid, const Worker* only, const DpRank& prefill, TimePoint now);
   void DropFullWorkers(Role role, uint64_t prompt_bytes);
   Lease LeaseLocked(const WorkerPtr& worker);
   Status NobodyLocked(Role role, const Worker* only) const;
   void SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_back);
   void ShowBreaker(Worker& worker, Breaker::State before);
+  void OnLoadLocked(Worker& worker, LoadReport report, TimePoint now);
+  static Worker& ProcessOf(Worker& worker) { return worker.process_ ? *worker.process_ : worker; }
+  static const Worker& ProcessOf(const Worker& worker) { return worker.process_ ? *worker.process_ : worker; }
+  static DpRank RankOf(const Worker& worker);
+  WorkerView ViewLocked(const WorkerPtr& worker) const;
+  // Calls visit(WorkerPtr) for each listed worker of the process.
+  template <typename Visit>
+  void ForEachOf(const WorkerPtr& process, const Visit& visit) const {
+    if (process->ranks_ == 0) return visit(process);
+    for (const WorkerPtr& w : workers_) {
+      if (w->process_ == process) visit(w);
+    }
+  }
+  // registry_ranks.cpp: lists as many ranks as the process says it has. Gives what is to be called
+  // without the lock: requests on ranks that are gone are told.
+  std::vector<std::function<void()>> ExpandLocked(const WorkerPtr& process);
+  void EnlistLocked(const WorkerPtr& worker);
+  void DelistLocked(const WorkerPtr& worker);
   // Moves the worker's series to the name of the model that it serves.
   void ShowModel(Worker& worker);
   std::string NewId();

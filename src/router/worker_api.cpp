@@ -31,6 +31,10 @@ json::object Describe(const WorkerView& view) {
   json::object o;
   o["id"] = view.worker->id();
   o["url"] = view.worker->url();
+  if (view.worker->process()) {
+    o["dp_rank"] = view.worker->rank();
+    o["process_id"] = view.worker->process()->id();
+  }
   o["model_id"] = view.config.model_id.empty() ? view.metadata.ModelId() : view.config.model_id;
   o["priority"] = view.config.priority;
   o["cost"] = view.config.cost;

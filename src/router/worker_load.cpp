@@ -9,6 +9,7 @@ namespace {
 
 // A request that nothing is known about, tokens of KV.
 constexpr double kTypicalTokens = 1024;
+constexpr int64_t kMaxRank = 4095;
 
 std::optional<int64_t> Number(const json::object& from, std::string_view key) {
   const json::value* found = json::Find(from, key);
@@ -35,9 +36,18 @@ bool AddRank(const json::object& rank, bool old_form, LoadReport* sum) {
   return true;
 }
 
+// A row without a number stands for the rank of its place.
+void NoteRank(const json::object& row, bool old_form, size_t place, RankReports* by_rank) {
+  const int64_t rank = Number(row, "dp_rank").value_or(static_cast<int64_t>(place));
+  LoadReport report;
+  if (rank < 0 || rank > kMaxRank || !AddRank(row, old_form, &report)) return;
+  if (by_rank->size() <= static_cast<size_t>(rank)) by_rank->resize(static_cast<size_t>(rank) + 1);
+  (*by_rank)[static_cast<size_t>(rank)] = report;
+}
+
 }  // namespace
 
-std::optional<LoadReport> ReadLoadReport(std::string_view body) {
+std::optional<LoadReport> ReadLoadReport(std::string_view body, RankReports* by_rank) {
   const auto parsed = json::Parse(body);
   if (!parsed.ok()) return std::nullopt;
   const json::value* list = &*parsed;
@@ -45,8 +55,11 @@ std::optional<LoadReport> ReadLoadReport(std::string_view body) {
   if (!old_form) list = json::Find(list->get_object(), "loads");
   if (!list || !list->is_array() || list->get_array().empty()) return std::nullopt;
   LoadReport sum;
+  if (by_rank) by_rank->clear();
+  size_t place = 0;
   for (const json::value& rank : list->get_array()) {
     if (!rank.is_object() || !AddRank(rank.get_object(), old_form, &sum)) return std::nullopt;
+    if (by_rank) NoteRank(rank.get_object(), old_form, place++, by_rank);
   }
   return sum;
 }

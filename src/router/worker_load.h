@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "common/clock.h"
 #include "common/status.h"
@@ -23,7 +24,9 @@ struct LoadReport {
 
 // Body of GET /v1/loads (`{"loads":[...]}`) or of GET /get_load (`[...]`), summed over the DP
 // ranks, with the field names of SGLang 0.5.9 and 0.5.23. nullopt: it is neither.
-std::optional<LoadReport> ReadLoadReport(std::string_view body);
+// `by_rank`, when wanted, gets the report of each rank at its number; a rank without one is absent.
+using RankReports = std::vector<std::optional<LoadReport>>;
+std::optional<LoadReport> ReadLoadReport(std::string_view body, RankReports* by_rank = nullptr);
 
 struct LoadEstimate {
   bool failing = false;  // the last poll got no answer
