@@ -168,6 +168,9 @@ log-level: warning
     router.become(f"prefill {a.url}", f"decode {b.url}")
     router.wait_http(router.url, "/readiness")
     assert fetch(router.url + "/generate", {"text": "x"})[0] == 200
+    end = time.time() + 10  # decode's answer may be here before prefill has the request
+    while not a.bodies and time.time() < end:
+        time.sleep(0.01)
     assert a.bodies[0]["bootstrap_port"] == 7000
     # The file by itself; broken, it changes nothing.
     file.write_text("[{,")
