@@ -245,6 +245,7 @@ TEST_F(KubeTest, PodsBecomeWorkersAndServe) {
   EXPECT_EQ(api_.last_selector(), "role in (prefill,decode)");
   ASSERT_TRUE(fleet_->AllHealthy(2));
   EXPECT_EQ(fleet_->Post("/generate", R"({"text":"a"})").status, 200);
+  ASSERT_TRUE(Eventually([&] { return workers_[0]->requests() > 0; }));  // decode may answer first
   EXPECT_NE(workers_[0]->body(0).find(R"("bootstrap_port":8998)"), std::string::npos) << workers_[0]->body(0);
   EXPECT_EQ(fleet_->Metric(R"(smg_discovery_registrations_total{source="kubernetes",result="success"})"), 2);
   EXPECT_EQ(fleet_->Metric(R"(smg_discovery_workers_discovered{source="kubernetes"})"), 2);

@@ -294,7 +294,8 @@ size_t StagedFabric::Poll(TimePoint now, std::span<Completion> out) {
     for (size_t i = 0; i < count; ++i) Translate(scratch_[i]);
     if (count < most) break;
   }
-  for (auto& [index, area] : areas_) area->Take([&](const CellHeader& header) { return Locate(*area, header); });
+  for (auto& entry : areas_)
+    entry.second->Take([&](const CellHeader& header) { return Locate(*entry.second, header); });
   for (auto& [ordinal, streams] : devices_) streams.in->Flush();
   for (auto& [index, area] : areas_) area->Land(report_, now);
   if (!graves_.empty() || !ring_graves_.empty()) BuryDrained();
