@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ASan+UBSan and TSan runs of the parts where threads and outside bytes meet. What only computes, and
+# sanitize.sh [asan|tsan ...]: ASan+UBSan and TSan runs of the parts where threads and outside bytes meet. What only computes, and
 # takes minutes when instrumented, is left to `make asan` and `make tsan`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,9 @@ declare -A skipped=(
   [tsan]="SchedulerTest.RandomLives*:SamplerTest.*:Models/EngineModelTest.*:Simulation.*"
 )
 tools/setup.sh --clang
-for preset in asan tsan; do
+presets=("$@")
+((${#presets[@]})) || presets=(asan tsan)
+for preset in "${presets[@]}"; do
   cmake --preset "$preset" >/dev/null
   targets=()
   for part in ${parts[$preset]}; do targets+=("baton_${part}_test"); done
