@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "common/sanitized.h"
 #include "transfer/cuda/cuda_for_tests.h"
 #include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_core.h"
@@ -12,7 +13,7 @@
 #include "transfer/loopback/loopback.h"
 
 // Sanitizers bring their own allocator; the count is taken in plain builds.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef BATON_SANITIZED
 
 namespace {
 thread_local uint64_t allocations = 0;

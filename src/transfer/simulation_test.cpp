@@ -28,6 +28,7 @@
 #include <sstream>
 
 #include "common/log.h"
+#include "common/sanitized.h"
 #include "transfer/engine_core.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/rails/rails.h"
@@ -719,7 +720,7 @@ class World {
 };
 
 // Sanitizers slow each schedule down by ten and more.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef BATON_SANITIZED
 constexpr uint64_t kSeeds = 100, kCrashSeeds = 1;
 #else
 constexpr uint64_t kSeeds = 1500, kCrashSeeds = 6;
