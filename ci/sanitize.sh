@@ -9,7 +9,7 @@ declare -A parts=(
 )
 # libfabric 1.17's provider net (transfer fabric native) leaks a few hundred bytes of its own.
 declare -A skipped=(
-  [asan]="*Native*:*HostileTemplate.EndsWithAnError/3:*IsNotQuadratic:*SmolLm2*"
+  [asan]="*/TcpNative*:*/native:*HostileTemplate.EndsWithAnError/3:*IsNotQuadratic:*SmolLm2*"
   [tsan]="SchedulerTest.RandomLives*:SamplerTest.*:Models/EngineModelTest.*:Simulation.*"
 )
 tools/setup.sh --clang

