@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "transfer/checksums.h"
+#include "transfer/key_bytes.h"
 
 namespace baton::transfer {
 namespace {
@@ -16,18 +17,6 @@ uint64_t Fnv1a(std::string_view bytes) {
   uint64_t hash = 0xcbf29ce484222325u;
   for (const char c : bytes) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
   return hash;
-}
-
-void PutKey(ByteWriter& writer, const MemoryKey& key) {
-  writer.Put(key.base);
-  writer.Put(key.key);
-}
-
-MemoryKey GetKey(ByteReader& reader) {
-  MemoryKey key;
-  key.base = reader.Get<uint64_t>();
-  key.key = reader.Get<uint64_t>();
-  return key;
 }
 
 Status CheckRange(const char* what, size_t index, uint64_t base, uint64_t bytes) {

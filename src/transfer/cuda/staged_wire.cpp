@@ -1,23 +1,13 @@
 #include "transfer/cuda/staged_wire.h"
 
 #include "common/bytes.h"
+#include "transfer/key_bytes.h"
 
 namespace baton::transfer::cuda {
 namespace {
 
 constexpr uint32_t kAddressMagic = 0x31534342;  // "BCS1"
 constexpr size_t kMaxInner = 4096;
-
-void PutKey(ByteWriter& writer, const MemoryKey& key) {
-  writer.Put(key.base);
-  writer.Put(key.key);
-}
-MemoryKey GetKey(ByteReader& reader) {
-  MemoryKey key;
-  key.base = reader.Get<uint64_t>();
-  key.key = reader.Get<uint64_t>();
-  return key;
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include "common/bytes.h"
 #include "transfer/blob.h"
+#include "transfer/key_bytes.h"
 
 namespace baton::transfer {
 namespace {
@@ -10,18 +11,6 @@ constexpr uint32_t kMagic = 0x524E5442;  // "BTNR"
 constexpr uint8_t kVersion = 1;
 constexpr size_t kMaxRailAddressBytes = 256;
 constexpr size_t kMaxKeys = kMaxRegions + 2;  // and mailbox and manifest
-
-void PutKey(ByteWriter& writer, const MemoryKey& key) {
-  writer.Put(key.base);
-  writer.Put(key.key);
-}
-
-MemoryKey GetKey(ByteReader& reader) {
-  MemoryKey key;
-  key.base = reader.Get<uint64_t>();
-  key.key = reader.Get<uint64_t>();
-  return key;
-}
 
 }  // namespace
 
