@@ -1,11 +1,10 @@
 #include "transfer/topology/hw_counters.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <vector>
+
+#include "transfer/topology/sysfs_files.h"
 
 namespace baton::transfer {
 namespace {
@@ -14,20 +13,9 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxCounters = 8192;  // 32 cards of EFA have some 1,500
 
-std::vector<fs::path> SortedChildren(const fs::path& folder) {
-  std::vector<fs::path> out;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-    out.push_back(it->path());
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 // NaN: nothing to tell.
 double ReadNumber(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
+  const std::string line = ReadLine(path);
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), value);
   const bool whole = error == std::errc() && (end == line.data() + line.size() || *end == ' ' || *end == '\r');
@@ -47,7 +35,7 @@ class Exporter {
   explicit Exporter(metrics::Registry& registry) : registry_(registry) {}
 
   void AddFolder(const fs::path& folder, const std::string& device, const std::string& port) {
-    for (const fs::path& file : SortedChildren(folder)) {
+    for (const fs::path& file : ChildrenOf(folder)) {
       // "lifespan" is the driver's caching time, a setting.
       if (count_ == kMaxCounters || file.filename() == "lifespan") continue;
       registry_.AddCallback(NameOf(file), "Hardware counter of an RDMA card", [file] { return ReadNumber(file); },
@@ -66,10 +54,10 @@ class Exporter {
 
 size_t ExportHwCounters(metrics::Registry& registry, const std::string& root) {
   Exporter exporter(registry);
-  for (const fs::path& device : SortedChildren(fs::path(root) / "sys/class/infiniband")) {
+  for (const fs::path& device : ChildrenOf(fs::path(root) / "sys/class/infiniband")) {
     const std::string name = device.filename().string();
     exporter.AddFolder(device / "hw_counters", name, "");
-    for (const fs::path& port : SortedChildren(device / "ports"))
+    for (const fs::path& port : ChildrenOf(device / "ports"))
       exporter.AddFolder(port / "hw_counters", name, port.filename().string());
   }
   return exporter.count();

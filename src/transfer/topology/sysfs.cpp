@@ -2,22 +2,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "transfer/topology/pci_function.h"
+#include "transfer/topology/sysfs_files.h"
 
 namespace baton::transfer {
 namespace {
 
 namespace fs = std::filesystem;
-
-// First line of a file; empty when it cannot be read.
-std::string ReadLine(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // "0x1d0f"; 0 for anything else.
 uint32_t ReadHex(const fs::path& path) {
@@ -34,15 +26,6 @@ std::vector<std::string> BridgesOf(const fs::path& link) {
     if (host) out.clear();
     if (host || (!out.empty() && PciAddress::Parse(name))) out.push_back(name);
   }
-  return out;
-}
-
-std::vector<fs::path> ChildrenOf(const fs::path& folder) {
-  std::vector<fs::path> out;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-    out.push_back(it->path());
-  std::sort(out.begin(), out.end());
   return out;
 }
 
