@@ -171,6 +171,7 @@ class Cluster:
         if kind != "baton":
             arguments += ["--worker-startup-check-interval", 1]
         self.router = Process("router", [*arguments, *extra], self.log_dir)
+        self.router.kind, self.router.metrics_url = kind, f"http://127.0.0.1:{metrics_port}"
         self.router.wait_http(self.url, "/readiness", 90)
 
     def stop(self):

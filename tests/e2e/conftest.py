@@ -25,3 +25,24 @@ def pair():
         yield cluster
         for server in cluster.servers:
             server.assert_no_leaks()
+
+
+@pytest.fixture(scope="session")
+def sglang_pair():
+    """The real sglang-router in front of a pair of our servers, which no router of ours has introduced to each other."""
+    with Cluster(1, 1, router="sglang") as cluster:
+        yield cluster
+        for server in cluster.servers:
+            server.assert_no_leaks()
+
+
+@pytest.fixture(params=["baton", "sglang"])
+def router(request):
+    """Which router a test's cluster gets: every test that goes through one goes through both."""
+    return request.param
+
+
+@pytest.fixture
+def routed(router, request):
+    """The shared pair behind each router in turn."""
+    return request.getfixturevalue({"baton": "pair", "sglang": "sglang_pair"}[router])

@@ -107,6 +107,30 @@ REQUESTS = {
 }
 
 
+TYPED = (422, "Failed to deserialize")  # read into types of its own before any worker is asked
+DROPPED = (200, "")  # the member is not passed on, or a value of the router's takes its place
+NO_ROUTE = (404, "")
+# What a router answers where that is not what the server says: (status, words).
+ROUTED = {
+    "baton": {
+        "empty body": (400, "ends at byte 0"),
+        "n huge": (400, "8192 samples"),  # each is given a room
+        **dict.fromkeys(["room negative", "room text", "port out of range", "host number"], DROPPED),
+        "abort nothing": NO_ROUTE,
+    },
+    "sglang": {
+        "empty body": (400, "EOF"),
+        **dict.fromkeys(["array body", "string body", "deep nesting", "text is number", "text list of numbers", "empty text list",
+                         "ids are strings", "fractional id", "huge id", "params not object", "temperature text", "max_new_tokens negative",
+                         "max_new_tokens text", "stop number", "stop id text", "params list too short", "logprob flag text",
+                         "stream text", "rid number", "room text", "host number", "prompt missing", "prompt number", "prompt mixed"], TYPED),
+        **dict.fromkeys(["unknown param", "bias key", "bias value", "bias out of vocabulary", "room negative", "port out of range"], DROPPED),
+        **dict.fromkeys(["content number", "image part"], (400, "messages[0]")),
+        **dict.fromkeys(["tokenize nothing", "detokenize text", "detokenize range", "abort nothing"], NO_ROUTE),
+    },
+}
+
+
 @pytest.fixture(scope="module")
 def server(mono):
     yield mono.mono
@@ -125,6 +149,36 @@ def test_request(server, name):
         if path.startswith("/v1"):
             assert error["object"] == "error" and error["code"] == 400
     assert http(server.url + "/health")[0] == 200
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_request_through_a_router(routed, router, name):
+    path, body, status, words = REQUESTS[name]
+    status, words = ROUTED[router].get(name, (status, words))
+    got, text = http(routed.url + path, body, 30, method="POST")
+    assert got == status, text[:300]
+    message = json.loads(text)["error"]["message"] if text.startswith("{") and status >= 400 else text
+    assert words in message, text[:300]
+
+
+@pytest.fixture
+def still_serves(routed):
+    yield
+    assert post(routed.url + "/generate", IDS)["output_ids"]
+    for server in routed.servers:
+        server.assert_no_leaks()
+
+
+def test_unknown_model_through_a_router(routed, still_serves):
+    for path, body in (("/v1/chat/completions", CHAT), ("/v1/completions", TEXT)):
+        status, text = http(routed.url + path, {**body, "model": "other"})
+        assert status == 404 and "'other' does not exist" in json.loads(text)["error"]["message"], text
+
+
+def test_wrong_method_and_media_type_through_a_router(routed, still_serves):
+    assert http(routed.url + "/generate", method="DELETE")[0] == 405
+    status, text = http(routed.url + "/v1/chat/completions", json.dumps(CHAT).encode(), headers={"Content-Type": "text/plain"})
+    assert status == 400 and "Content-Type" in json.loads(text)["error"]["message"]
 
 
 def test_unknown_model(server):

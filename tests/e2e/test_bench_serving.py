@@ -32,9 +32,9 @@ def test_prompt_lengths_are_exact_by_the_servers_count(mono):
     assert 0 < o["itl_ms"]["count"] <= 6 * 4
 
 
-def test_every_api_through_router_and_pair(pair, tmp_path):
+def test_every_api_through_router_and_pair(routed, tmp_path):
     for backend in ("chat", "completions", "generate"):
-        o = report(pair.url, *EXACT, "--backend", backend, "--num-prompts", 3, "--max-concurrency", 2, "--input-len",
+        o = report(routed.url, *EXACT, "--backend", backend, "--num-prompts", 3, "--max-concurrency", 2, "--input-len",
                    "uniform:10,30", "--output-len", 4, "--html", tmp_path / "report.html")
         assert (o["completed"], o["failed"]) == (3, 0), o["errors"]
         assert o["output_tokens"] == 12

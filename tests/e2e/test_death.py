@@ -34,8 +34,8 @@ def stream_one(url, seed):
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])
 @pytest.mark.timeout(180)
-def test_kill(role):
-    with Cluster(1, 1) as cluster:
+def test_kill(role, router):
+    with Cluster(1, 1, router=router) as cluster:
         victim = cluster.prefills[0] if role == "prefill" else cluster.decodes[0]
         survivor = cluster.decodes[0] if role == "prefill" else cluster.prefills[0]
         post(cluster.url + "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 2}})

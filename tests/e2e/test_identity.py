@@ -39,9 +39,9 @@ NIXL = pytest.param("nixl", marks=pytest.mark.skipif(not os.environ.get("BATON_N
 
 
 @pytest.mark.parametrize("provider", ["tcp", "shm", NIXL])
-def test_identical(expected, provider):
+def test_identical(expected, provider, router):
     inputs, want = expected
-    with Cluster(1, 1, provider=provider) as cluster:
+    with Cluster(1, 1, provider=provider, router=router) as cluster:
         for temperature in (0, 1):
             for concurrency in (1, 16):
                 got = outputs(cluster.url, temperature, concurrency, inputs)

@@ -37,10 +37,10 @@ def pages(size):
 
 @pytest.mark.parametrize("prefill,decode,provider", [
     (16, 64, "tcp"), (64, 16, "tcp"), (16, 32, "shm"), (32, 16, "shm"), (32, 64, "shm"), (64, 32, "shm"), (12, 8, "tcp")])
-def test_identical_over_page_sizes(expected, prefill, decode, provider):
+def test_identical_over_page_sizes(expected, prefill, decode, provider, router):
     inputs, want = expected
     # Chunks that end in the middle of decode's pages.
-    with Cluster(1, 1, provider=provider, prefill_extra=[*pages(prefill), "--chunked-prefill-size", 3 * prefill],
+    with Cluster(1, 1, provider=provider, router=router, prefill_extra=[*pages(prefill), "--chunked-prefill-size", 3 * prefill],
                  decode_extra=pages(decode)) as cluster:
         for temperature in (0, 1):
             got = [generate(cluster.url, ids, temperature, i) for i, ids in enumerate(inputs)]
@@ -50,11 +50,11 @@ def test_identical_over_page_sizes(expected, prefill, decode, provider):
             server.assert_no_leaks()
 
 
-def test_decode_is_sent_only_what_it_lacks(expected):
+def test_decode_is_sent_only_what_it_lacks(router):
     """A prompt that decode has served is sent again from decode's last whole page on."""
     prefill, decode = 64, 16
     ids = random.Random(11).sample(range(100, 40000), 150)
-    with Cluster(1, 1, prefill_extra=pages(prefill), decode_extra=pages(decode)) as cluster:
+    with Cluster(1, 1, router=router, prefill_extra=pages(prefill), decode_extra=pages(decode)) as cluster:
         received = []
         for _ in range(2):
             before = cluster.decodes[0].metrics().get("baton_kv_received_bytes_total", 0)
@@ -66,8 +66,10 @@ def test_decode_is_sent_only_what_it_lacks(expected):
     assert received == [end * BYTES_PER_TOKEN, (end - cached) * BYTES_PER_TOKEN]
 
 
-def test_other_numbers_in_the_cache_do_not_pair():
-    with Cluster(1, 1, decode_extra=["--kv-cache-dtype", "float32"]) as cluster:
+def test_other_numbers_in_the_cache_do_not_pair(router):
+    # sglang-router answers once both workers have, so as late as prefill stops waiting for its decode.
+    with Cluster(1, 1, router=router, decode_extra=["--kv-cache-dtype", "float32"],
+                 prefill_extra=["--disaggregation-bootstrap-timeout", 2]) as cluster:
         status, text = http(cluster.url + "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 2}})
         assert status >= 400
         assert "--kv-cache-dtype" in text, text

@@ -2,8 +2,7 @@
 import json
 import subprocess
 
-from cluster import BATON, SMOLLM2
-
+from cluster import BATON, SMOLLM2, post
 
 
 def render(tmp_path, arguments, request):
@@ -18,6 +17,17 @@ def test_model_template(tmp_path):
     assert code == 0
     assert text == ("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
                     "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_chat_through_a_router_reads_the_same(tmp_path, routed):
+    chat = {"messages": [{"role": "system", "content": "Answer in one word."}, {"role": "user", "content": "Hauptstadt von Österreich? 🎉"},
+                         {"role": "assistant", "content": "Wien"}, {"role": "user", "content": "And of Norway?"}]}
+    code, text, _ = render(tmp_path, ["--model-path", SMOLLM2], chat)
+    assert code == 0
+    answer = post(routed.url + "/v1/chat/completions", {**chat, "model": "m", "temperature": 0, "max_tokens": 12})
+    whole = post(routed.url + "/v1/completions", {"prompt": text, "model": "m", "temperature": 0, "max_tokens": 12})
+    assert answer["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"]
+    assert answer["choices"][0]["message"]["content"] == whole["choices"][0]["text"]
 
 
 def test_raise_exception_is_told(tmp_path):

@@ -78,9 +78,9 @@ def test_two_names_of_one_prefill():
             server.assert_no_leaks()
 
 
-def test_log_lines_that_guides_grep_for(pair):
-    post(pair.url + "/generate", IDS)
-    prefill, decode = pair.prefills[0].log.read_text(), pair.decodes[0].log.read_text()
+def test_log_lines_that_guides_grep_for(routed):
+    post(routed.url + "/generate", IDS)
+    prefill, decode = routed.prefills[0].log.read_text(), routed.decodes[0].log.read_text()
     for text, mode in ((prefill, "prefill"), (decode, "decode")):
         for line in (f"disaggregation_mode='{mode}'", f"disaggregation_mode={mode}", "disaggregation_transfer_backend=fabric",
                      "The server is fired up and ready to roll!", "Start of pd disaggregation warmup ...", "max_total_num_tokens=",
@@ -173,10 +173,10 @@ def test_drain(tmp_path):
     assert server.popen.wait(10) == 0
 
 
-def test_metrics_count(pair):
-    before = pair.decodes[0].metrics()
-    post(pair.url + "/generate", {**IDS, "sampling_params": {"max_new_tokens": 7, "ignore_eos": True}})
-    after = pair.decodes[0].metrics()
+def test_metrics_count(routed):
+    before = routed.decodes[0].metrics()
+    post(routed.url + "/generate", {**IDS, "sampling_params": {"max_new_tokens": 7, "ignore_eos": True}})
+    after = routed.decodes[0].metrics()
     assert after["sglang:generation_tokens_total"] - before["sglang:generation_tokens_total"] == 7
     assert after["sglang:num_requests_total"] - before["sglang:num_requests_total"] == 1
     assert after["baton_kv_received_bytes_total"] > before["baton_kv_received_bytes_total"]

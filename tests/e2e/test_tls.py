@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 import requests
-from cluster import BATON, SMOLLM2, Process, Server, free_port
+from cluster import BATON, ROOT, SMOLLM2, Process, Server, free_port
 
 
 def openssl(folder, *arguments):
@@ -44,6 +44,18 @@ class HttpsServer(Server):
             time.sleep(0.05)
 
 
+def wait_ready(router, url, ca):
+    end = time.time() + 60
+    while True:
+        try:
+            if requests.get(url + "/readiness", verify=ca, timeout=5).status_code == 200:
+                return
+        except requests.ConnectionError:
+            pass
+        assert time.time() < end and router.popen.poll() is None, router.tail()
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory):
     """router (https) -> prefill, decode (https, client certificates)."""
@@ -70,15 +82,7 @@ def fleet(tmp_path_factory):
         processes.append(router)
         router.folder, router.authority, router.workers = folder, authority, (prefill, decode)
         router.port, router.url = port, f"https://localhost:{port}"
-        end = time.time() + 60
-        while True:
-            try:
-                if requests.get(router.url + "/readiness", verify=authority.ca, timeout=5).status_code == 200:
-                    break
-            except requests.ConnectionError:
-                pass
-            assert time.time() < end and router.popen.poll() is None, router.tail()
-            time.sleep(0.05)
+        wait_ready(router, router.url, authority.ca)
         yield router
     finally:
         for process in reversed(processes):
@@ -107,6 +111,25 @@ def test_openai_client(fleet):
     client = openai.OpenAI(base_url=fleet.url + "/v1", api_key="x", http_client=httpx.Client(verify=context))
     pieces = [c.choices[0].delta.content or "" for c in client.chat.completions.create(**CHAT, stream=True) if c.choices]
     assert "".join(pieces)
+
+
+def test_sglang_router_over_tls(fleet):
+    """The real sglang-router with the same certificates in front of the same workers."""
+    port = free_port()
+    prefill, decode = fleet.workers
+    router = Process("sglang", [
+        ROOT / ".venv/bin/python", "-m", "sglang_router.launch_router", "--pd-disaggregation", "--host", "127.0.0.1", "--port", port,
+        "--prometheus-port", free_port(), "--worker-startup-check-interval", 1, "--prefill", prefill.url, prefill.bootstrap,
+        "--decode", decode.url, "--tls-cert-path", fleet.folder / "router.crt", "--tls-key-path", fleet.folder / "router.key",
+        "--client-cert-path", fleet.folder / "router.crt", "--client-key-path", fleet.folder / "router.key",
+        "--ca-cert-paths", fleet.authority.ca], fleet.folder)
+    try:
+        wait_ready(router, f"https://localhost:{port}", fleet.authority.ca)
+        answers = [requests.post(url + "/v1/chat/completions", json=CHAT, verify=fleet.authority.ca, timeout=60).json()
+                   for url in (fleet.url, f"https://localhost:{port}")]
+        assert answers[0]["choices"][0]["message"] == answers[1]["choices"][0]["message"]
+    finally:
+        router.stop()
 
 
 @pytest.mark.parametrize("version", ["--tlsv1.2 --tls-max 1.2", "--tlsv1.3"])
