@@ -232,7 +232,7 @@ bool Connection::AdvanceHead() {
   const ServerOptions& options = core_->options();
   while (scanned_ == 0 && buffer_.data().starts_with("\r\n")) buffer_.Consume(2);
   const std::string_view bytes = buffer_.data();
-  if (bytes.empty()) {
+  if (bytes.empty() || bytes == "\r") {  // the other half of a blank line may follow
     if (core_->draining()) {
       Close();
     } else {

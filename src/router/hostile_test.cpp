@@ -40,7 +40,7 @@ class RawWorker {
   void Serve(RawSocket& socket) {
     while (!over_) {
       const std::string head = socket.ReadUntil("\r\n\r\n");
-      if (head.empty()) return;
+      if (!head.ends_with("\r\n\r\n")) return;
       if (head.starts_with("GET")) {
         socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
         return;
@@ -97,6 +97,37 @@ TEST(Hostile, AnswersThatAreNoHttpBecomeA502) {
       {"another protocol", "ICY 200 OK\r\nContent-Length: 2\r\n\r\n{}"},
       {"noise", "\x16\x03\x02\x02\0\x02\0"s},
       {"a head without end", "HTTP/1.1 200 OK\r\nX: " + std::string(100 << 10, 'a')},
+      {"signed length", "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\n{}"},
+      {"hex length", "HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\n{}"},
+      {"empty length", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n{}"},
+      {"two numbers in a length", "HTTP/1.1 200 OK\r\nContent-Length: 2 2\r\n\r\n{}"},
+      {"list of unequal lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\n{} "},
+      {"length over 64 bits", "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618\r\n\r\n{}"},
+      {"chunked, then identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n"},
+      {"chunked twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"},
+      {"chunked, deflate", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, deflate\r\n\r\n{}"},
+      {"identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n{}"},
+      {"empty TE", "HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\nContent-Length: 2\r\n\r\n{}"},
+      {"TE in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"},
+      {"bare CR in a header", "HTTP/1.1 200 OK\r\nX: a\rContent-Length: 0\r\nContent-Length: 2\r\n\r\n{}"},
+      {"bare LF in a header", "HTTP/1.1 200 OK\r\nX: a\nContent-Length: 0\r\nContent-Length: 2\r\n\r\n{}"},
+      {"header without a name", "HTTP/1.1 200 OK\r\n: a\r\nContent-Length: 2\r\n\r\n{}"},
+      {"header without a colon", "HTTP/1.1 200 OK\r\nabc\r\nContent-Length: 2\r\n\r\n{}"},
+      {"fold before the first header", "HTTP/1.1 200 OK\r\n X: a\r\nContent-Length: 2\r\n\r\n{}"},
+      {"negative chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n"},
+      {"chunk size with 0x", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n"},
+      {"space after a chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\n{}\r\n0 \r\n\r\n"},
+      {"chunk size over 64 bits", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n"},
+      {"LF after a chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n"},
+      {"LF in a chunk extension", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a\nb\r\n{}\r\n0\r\n\r\n"},
+      {"chunk without its CRLF", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n"},
+      {"length in a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nContent-Length: 2\r\n\r\n"},
+      {"HTTP/2.0", "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"HTTP/0.9", "{}"},
+      {"no space before the status", "HTTP/1.1200 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"status of two digits", "HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"status in hex", "HTTP/1.1 2a0 OK\r\nContent-Length: 2\r\n\r\n{}"},
+      {"protocols switched unasked", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n{}"},
       {"interim answers only", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"},
   };
   for (const auto& [name, answer] : cases) {
@@ -133,6 +164,28 @@ TEST(Hostile, HeadersOfOneConnectionStayThere) {
   }
 }
 
+// A second answer that nobody asked for is never taken for the next request's.
+TEST(Hostile, BytesBehindAnAnswerAreNoAnswer) {
+  const std::string more = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n\"evil\"";
+  for (const std::string& good : {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"s,
+                                  "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}\x01"s}) {
+    RawWorker worker(good + more, false);
+    Fleet fleet(0, 0, [&](RouterOptions& o) {
+      o.pd_disaggregation = false;
+      o.worker_urls = {worker.url()};
+      o.retry.max_attempts = 1;
+    }, false);
+    ASSERT_TRUE(fleet.AllHealthy(1));
+    for (int i = 0; i < 3; ++i) {
+      const http::Response response = fleet.Post("/v1/completions", R"({"prompt":"a"})");
+      EXPECT_EQ(response.status, 200) << good;
+      EXPECT_EQ(response.body, "{}") << good;
+      std::this_thread::sleep_for(30ms);
+    }
+    EXPECT_EQ(worker.posts(), 3);
+  }
+}
+
 TEST(Hostile, SmugglersReachNoWorker) {
   Fleet fleet;
   const std::string evil = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{\"text\":\"a\"}";
@@ -153,6 +206,19 @@ TEST(Hostile, SmugglersReachNoWorker) {
       line + "Transfer-Encoding: chunked\r\n\r\n2;a\n\r\n{}\r\n0\r\n\r\n",
       line + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nContent-Length: 4\r\n\r\n",
       line + "Content-Length: 18446744073709551616\r\n\r\n",
+      line + "Content-Length: +0\r\n\r\n",
+      line + "Content-Length: 0x0\r\n\r\n",
+      line + "Content-Length: 0 0\r\n\r\n",
+      line + "Content-Length:\r\n 0\r\n\r\n",
+      line + "Transfer-Encoding:\r\nContent-Length: 0\r\n\r\n",
+      line + "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: chunked;a\r\n\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n0 \r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}XX0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n2;a=\"\r\n{}\r\n0\r\n\r\n",
+      line + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX : a\r\n\r\n",
+      "POST http://a/generate HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 0\r\n\r\n",
       "POST /generate HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
   };
   for (const std::string& bytes : cases) {
