@@ -8,8 +8,6 @@
 #include <optional>
 #include <thread>
 
-#include <sys/resource.h>
-
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -19,6 +17,7 @@
 #include "cli/router_config.h"
 #include "cli/router_reload.h"
 #include "cli/web_page.h"
+#include "common/file_limit.h"
 #include "common/log.h"
 #include "common/log_file.h"
 #include "http/event_loops.h"
@@ -182,14 +181,6 @@ class ReopenOnSignal {
   boost::asio::signal_set signals_;
 };
 
-// A stream holds three sockets; the usual soft limit of 1024 ends at some 300 of them.
-void RaiseFileLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) log::warn("the limit of open files stays as it was");
-}
-
 int RunRouter(CLI::App& command, RouterFlags& flags) {
   std::optional<RouterConfig> config;
   if (!flags.config.empty()) {
@@ -221,7 +212,8 @@ int RunRouter(CLI::App& command, RouterFlags& flags) {
     log::warn("{} has no effect: {}", flag.Name(), flag.why);
   }
   const Duration grace = options->shutdown_grace;
-  RaiseFileLimit();
+  if (const uint64_t files = RaiseFileLimit(); files < 4096)
+    log::warn("{} open files are allowed (ulimit -n), enough for some {} streams at once", files, files / 3);
   options->index_html = web::kChatPage;
   http::EventLoops loops(flags.threads);
   auto router = router::Router::Start(loops.main().get_executor(), std::move(*options), loops.executors());

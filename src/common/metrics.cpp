@@ -94,6 +94,16 @@ void Registry::AddCallback(const std::string& name, const std::string& help,
   Find(name, help, "gauge", std::move(labels)).read = std::move(read);
 }
 
+void Registry::Drop(std::string_view label, std::string_view value) {
+  std::lock_guard lock(mutex_);
+  for (auto& [name, family] : families_) {
+    std::erase_if(family.series, [&](const Series& series) {
+      return std::any_of(series.labels.begin(), series.labels.end(),
+                         [&](const auto& own) { return own.first == label && own.second == value; });
+    });
+  }
+}
+
 std::string Registry::Render() const {
   std::lock_guard lock(mutex_);
   std::string out;

@@ -57,7 +57,8 @@ class Registry {
   // Labels that every metric of this registry carries (model_name, engine_type, ...).
   explicit Registry(Labels common = {}) : common_(std::move(common)) {}
 
-  // Same name and labels give the same object. Pointers live as long as the registry. Thread-safe.
+  // Same name and labels give the same object. Pointers live as long as the registry, or until Drop.
+  // Thread-safe.
   Counter* AddCounter(const std::string& name, const std::string& help, Labels labels = {});
   Gauge* AddGauge(const std::string& name, const std::string& help, Labels labels = {});
   Histogram* AddHistogram(const std::string& name, const std::string& help,
@@ -65,6 +66,9 @@ class Registry {
   // A gauge read when rendered. NaN: it has nothing to tell now, and its sample is left out.
   void AddCallback(const std::string& name, const std::string& help, std::function<double()> read,
                    Labels labels = {});
+
+  // Forgets every series with this label. Nobody may use its pointers any more.
+  void Drop(std::string_view label, std::string_view value);
 
   std::string Render() const;
 

@@ -160,7 +160,28 @@ RouterMetrics::RouterMetrics(bool pd, std::vector<double> duration_buckets)
                                        {{"status_code", "200"}, {"error_code", ""}});
 }
 
+// Counts under the lock that ForWorker holds while it makes the series.
+class RouterMetrics::WorkerHold {
+ public:
+  WorkerHold(std::shared_ptr<Store> store, std::string url) : store_(std::move(store)), url_(std::move(url)) {
+    ++store_->workers[url_];
+  }
+  WorkerHold(const WorkerHold&) = delete;
+  WorkerHold& operator=(const WorkerHold&) = delete;
+  ~WorkerHold() {
+    const std::lock_guard lock(store_->mutex);
+    if (--store_->workers[url_] > 0) return;
+    store_->workers.erase(url_);
+    store_->registry.Drop("worker", url_);
+  }
+
+ private:
+  const std::shared_ptr<Store> store_;
+  const std::string url_;
+};
+
 WorkerMetrics RouterMetrics::ForWorker(const std::string& url) {
+  const std::lock_guard lock(store_->mutex);
   const metrics::Labels worker = {{"worker", url}};
   const auto with = [&](const char* key, const char* value) {
     metrics::Labels labels = worker;
@@ -168,8 +189,9 @@ WorkerMetrics RouterMetrics::ForWorker(const std::string& url) {
     return labels;
   };
   WorkerMetrics m;
+  m.hold = std::make_shared<WorkerHold>(store_, url);
   m.active = registry_.AddGauge("smg_worker_requests_active", "Requests in flight", worker);
-  m.health = registry_.AddGauge("smg_worker_health", "1 healthy, 0 unhealthy, -1 removed", worker);
+  m.health = registry_.AddGauge("smg_worker_health", "1 healthy, 0 unhealthy, -1 removed, while requests still run there", worker);
   m.breaker_state =
       registry_.AddGauge("smg_worker_cb_state", "Breaker: 0 closed, 1 open, 2 half open", worker);
   m.breaker_failures = registry_.AddGauge("smg_worker_cb_consecutive_failures",

@@ -23,8 +23,10 @@
 
 namespace baton::router {
 
-// Series of one worker; the pointers live as long as the registry.
+// Series of one worker. They leave /metrics with the last copy of this, so that workers that come and
+// go under ever new addresses do not fill it.
 struct WorkerMetrics {
+  std::shared_ptr<const void> hold;
   metrics::Gauge* active = nullptr;
   metrics::Gauge* health = nullptr;
   metrics::Gauge* breaker_state = nullptr;
@@ -115,9 +117,17 @@ class RouterMetrics {
   std::string Render() const { return registry_.Render(); }
 
  private:
+  // Outlives this object as long as someone has a worker's series.
+  struct Store {
+    metrics::Registry registry;
+    std::mutex mutex;
+    std::map<std::string, size_t> workers;  // by URL: two roles may have one, and the one before lives on in its requests
+  };
+  class WorkerHold;
   static size_t Index(Api api) { return static_cast<size_t>(api); }
 
-  metrics::Registry registry_;
+  const std::shared_ptr<Store> store_ = std::make_shared<Store>();
+  metrics::Registry& registry_ = store_->registry;
   const char* backend_;
   const std::vector<double> bounds_;
   void AddAges();

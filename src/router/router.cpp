@@ -55,7 +55,7 @@ Result<std::unique_ptr<Router>> Router::Start(boost::asio::any_io_executor execu
 
   services->metrics.registry().AddCallback(
       "baton_router_prefix_tree_bytes", "Memory of the prefix trees of cache_aware",
-      [registry = services->registry] { return static_cast<double>(registry->TreeMemory()); });
+      [registry = services->registry.get()] { return static_cast<double>(registry->TreeMemory()); });
   if (!o.access_log.empty()) {
     auto writer = LineWriter::Open({.path = o.access_log});
     if (!writer.ok()) return writer.status().Prefixed("--access-log");

@@ -167,6 +167,42 @@ TEST(Routes, MetricsOnBothListeners) {
   EXPECT_NE(other->body.find("smg_router_requests_total"), std::string::npos);
 }
 
+TEST(Routes, SeriesOfAWorkerLeaveWithIt) {
+  Fleet fleet(1, 2);
+  const std::string url = fleet.decode[1]->url();
+  const auto series = [&] {
+    const std::string text = fleet.Get("/metrics").body;
+    size_t count = 0;
+    for (size_t at = 0; (at = text.find("worker=\"" + url + "\"", at)) != std::string::npos; ++at) ++count;
+    return count;
+  };
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(fleet.Post("/generate", R"({"text":"a"})").status, 200);
+  const size_t before = series();
+  EXPECT_GE(before, 10u);
+  // A request that runs there still has them.
+  fleet.decode[1]->Set(AnswerStream({R"({"text":"a"})"}, Ending::kSilent));
+  fleet.decode[0]->Set(AnswerStream({R"({"text":"a"})"}, Ending::kSilent));
+  {
+    std::vector<RawSocket> clients;
+    for (int i = 0; i < 2; ++i) {
+      clients.push_back(fleet.Send("/generate", R"({"text":"a","stream":true})"));
+      EXPECT_NE(clients.back().ReadUntil("data: "), "");
+    }
+    EXPECT_EQ(fleet.Fetch("POST", "/remove_worker?url=" + url).status, 200);
+    EXPECT_EQ(series(), before);
+    EXPECT_EQ(fleet.Metric("smg_worker_requests_active{worker=\"" + url + "\"}"), 1);
+    EXPECT_EQ(fleet.Metric("smg_worker_health{worker=\"" + url + "\"}"), -1);
+  }
+  EXPECT_TRUE(Eventually([&] { return series() == 0; }));
+  // Who comes back begins anew, whatever the order of leaving and coming.
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(fleet.Fetch("POST", "/workers", fmt::format(R"({{"url":"{}","worker_type":"decode"}})", url)).status, 202);
+    EXPECT_EQ(series(), before);
+    EXPECT_EQ(fleet.Fetch("POST", "/remove_worker?url=" + url).status, 200);
+  }
+  EXPECT_TRUE(Eventually([&] { return series() == 0; }));
+}
+
 TEST(Router, BusyPortsAreErrors) {
   Fleet fleet(1, 1, [](RouterOptions& o) { o.prometheus_host = "127.0.0.1"; o.prometheus_port = 0; });
   RouterOptions options = fleet.options();

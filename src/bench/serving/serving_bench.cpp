@@ -1,7 +1,5 @@
 #include "bench/serving/serving_bench.h"
 
-#include <sys/resource.h>
-
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -12,6 +10,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 #include <ctime>
+
+#include "common/file_limit.h"
 
 namespace baton::bench::serving {
 namespace {
@@ -78,14 +78,9 @@ Status Validate(const ServingOptions& o) {
 
 // Thousands of connections need as many descriptors.
 Status RaiseDescriptorLimit(size_t wanted) {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return Status::Ok();
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  if (limit.rlim_max != RLIM_INFINITY && wanted + 64 > limit.rlim_max) {
+  if (const uint64_t limit = RaiseFileLimit(); limit < wanted + 64) {
     return Error(Code::kInvalidArgument,
-                 "{} connections need a higher limit of open files than {} (ulimit -Hn)", wanted,
-                 limit.rlim_max);
+                 "{} connections need a higher limit of open files than {} (ulimit -Hn)", wanted, limit);
   }
   return Status::Ok();
 }
