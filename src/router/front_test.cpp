@@ -297,6 +297,60 @@ TEST(MetricsOfRequests, AgesAndConnections) {
   EXPECT_EQ(ages.Count(30, 60, now), 0u);
 }
 
+// Every route of sglang-router 0.3.2 is known here (specs/sglang-pd-protocol.md 3.1, and 3.9 for the
+// worker routes of all three generations).
+TEST(FurtherRoutes, AllOfSglangRoutersAreThere) {
+  Fleet fleet;
+  const std::string chat = R"({"messages":[{"role":"user","content":"a"}]})";
+  const std::string worker = R"({"url":"http://127.0.0.1:9","worker_type":"decode"})";
+  const struct { const char* method; const char* path; std::string body; int status; } cases[] = {
+      {"POST", "/generate", R"({"text":"a"})", 200},
+      {"POST", "/v1/chat/completions", chat, 200},
+      {"POST", "/v1/completions", R"({"prompt":"a"})", 200},
+      {"POST", "/rerank", R"({"query":"q","documents":["a"]})", 200},
+      {"POST", "/v1/rerank", R"({"query":"q","documents":["a"]})", 200},
+      {"POST", "/v1/embeddings", R"({"input":"a"})", 501},
+      {"POST", "/v1/classify", R"({"input":"a"})", 501},
+      {"POST", "/v1/responses", R"({"input":"a"})", 501},
+      {"GET", "/v1/responses/1", "", 501},
+      {"POST", "/v1/tokenize", R"({"prompt":"a"})", 200},
+      {"GET", "/liveness", "", 200},
+      {"GET", "/health", "", 200},
+      {"GET", "/readiness", "", 200},
+      {"GET", "/health_generate", "", 200},
+      {"GET", "/engine_metrics", "", 200},
+      {"GET", "/v1/models", "", 200},
+      {"GET", "/get_model_info", "", 200},
+      {"GET", "/get_server_info", "", 200},
+      {"POST", "/flush_cache", "", 200},
+      {"GET", "/get_loads", "", 200},
+      {"POST", "/workers", worker, 202},
+      {"GET", "/workers", "", 200},
+      {"GET", "/workers/http%3A%2F%2F127.0.0.1%3A9", "", 200},
+      {"PUT", "/workers/http%3A%2F%2F127.0.0.1%3A9", R"({"priority":3})", 202},
+      {"DELETE", "/workers/http%3A%2F%2F127.0.0.1%3A9", "", 202},
+      {"POST", "/add_worker?worker_type=decode&url=http://127.0.0.1:9", "", 200},
+      {"GET", "/list_workers", "", 200},
+      {"POST", "/remove_worker?url=http://127.0.0.1:9", "", 200},
+      {"GET", "/v1/tokenizers", "", 501},
+      {"POST", "/v1/tokenizers", R"({"name":"m","source":"m"})", 501},
+      {"GET", "/v1/tokenizers/m", "", 501},
+      {"GET", "/v1/tokenizers/m/status", "", 501},
+      {"DELETE", "/v1/tokenizers/m", "", 501},
+      {"POST", "/parse/function_call", "{}", 501},
+      {"POST", "/parse/reasoning", "{}", 501},
+      {"GET", "/nothing", "", 404},
+  };
+  for (const auto& c : cases) {
+    const http::Response answer = fleet.Fetch(c.method, c.path, c.body);
+    EXPECT_EQ(answer.status, c.status) << c.method << " " << c.path << ": " << answer.body;
+    EXPECT_EQ(ErrorCode(answer) == "not_implemented", c.status == 501) << c.path;
+    const bool tokenizers = std::string_view(c.path).starts_with("/v1/tokenizers");
+    EXPECT_EQ(answer.body.find("POST /v1/tokenize") != std::string::npos, tokenizers) << c.path;
+    EXPECT_TRUE(answer.headers.Has("x-request-id")) << c.path;
+  }
+}
+
 TEST(FurtherRoutes, RerankTokenizeAndWhatIsNotServed) {
   Fleet fleet;
   fleet.decode[0]->Set(AnswerJson(200, R"([{"index":0,"score":0.5}])"));

@@ -167,7 +167,12 @@ asio::awaitable<http::Response> Metrics(std::shared_ptr<Services> services, http
 // Routes of sglang-router that nothing behind this one can serve. It answers the first three alike
 // when it routes to prefill and decode workers.
 asio::awaitable<http::Response> NotImplemented(std::shared_ptr<Services>, http::Request& request) {
-  co_return ToResponse(ErrorFor(501, "not_implemented", fmt::format("{} is not served by this router", request.path)));
+  const bool tokenizers = request.path.starts_with("/v1/tokenizers");
+  co_return ToResponse(ErrorFor(501, "not_implemented",
+                                fmt::format("{} is not served by this router{}", request.path,
+                                            tokenizers ? ": it has no tokenizers of its own, and none to add or remove; POST /v1/tokenize "
+                                                         "and /v1/detokenize ask a worker's"
+                                                       : "")));
 }
 
 asio::awaitable<http::Response> Index(std::shared_ptr<Services> services, http::Request&) {
