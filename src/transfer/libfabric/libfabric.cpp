@@ -468,10 +468,7 @@ Result<std::unique_ptr<Fabric>> OpenOne(const Options& options, ProviderChoice c
   if (!endpoint)
     return efa ? endpoint.status()
                : endpoint.status().Prefixed("listening on " + (several ? name : PickHost(options.host)));
-  if (ReadsInstead(options.write_mode, *endpoint)) {
-    if (several) return Error(Code::kUnsupported, "several rails need writes: this one would have to read");
-    return OpenReadFabric(*std::move(endpoint));
-  }
+  if (ReadsInstead(options.write_mode, *endpoint)) return OpenReadFabric(*std::move(endpoint));
   auto fabric = std::make_unique<LibfabricFabric>(*std::move(endpoint));
   if (Status s = fabric->Open(options.cuda_device); !s.ok()) return s;
   return std::unique_ptr<Fabric>(std::move(fabric));
