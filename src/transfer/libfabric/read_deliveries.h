@@ -31,7 +31,7 @@ class Deliveries {
   uint32_t max_writers() const { return max_writers_; }
   // Bytes land apart: nothing under way can change memory whose key was revoked.
   bool lands_apart() const { return landings_ != nullptr; }
-  static constexpr uint64_t kLandingBytes = 256 << 10;  // the longest read, then
+  static constexpr uint64_t kLandingBytes = (256 << 10) + 4096;  // the longest read then: a stripe and a header
   // Reads under way, leases too.
   uint32_t reading() const { return reading_; }
   // Where they go, for an endpoint that outlives this.
