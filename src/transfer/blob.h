@@ -18,7 +18,7 @@
 
 namespace baton::transfer {
 
-inline constexpr uint16_t kProtocolVersion = 3;
+inline constexpr uint16_t kProtocolVersion = 4;
 inline constexpr size_t kMaxAddressBytes = 512 << 10;  // NIXL's are long
 inline constexpr size_t kMaxRegions = 4096;
 

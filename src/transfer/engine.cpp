@@ -137,12 +137,9 @@ void EngineImpl::ExportMetrics(metrics::Registry& registry) {
 }
 
 Result<std::unique_ptr<Fabric>> JoinAll(const Options& options, std::vector<std::unique_ptr<Fabric>> rails) {
-  if (options.checksum && rails.size() > 1)
-    return Error(Code::kUnsupported, "checksums of KV writes need a single rail: name one by --transfer-rails, or go "
-                 "without --kv-checksum");
   if (options.cuda_device && !rails.front()->traits().registers_cuda)
     return Error(Code::kUnsupported,
-                 "memory of GPUs goes through host memory here, which needs a single rail: name none, or "
+                 "memory of GPUs goes through host memory here, which needs a single rail: name no rails, or "
                  "use a libfabric with FI_HMEM");
   if (rails.size() > kMaxRails) {
     log::warn("transfer: {} rails can be opened, the first {} are used", rails.size(), kMaxRails);

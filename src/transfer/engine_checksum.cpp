@@ -1,6 +1,7 @@
 // EngineCore's checksums, both ends (checksums.h): the sender lists what it writes, the receiver
 // reads back what it was told and compares.
 #include <bit>
+#include <optional>
 
 #include "transfer/engine_core.h"
 #include "transfer/imm.h"
@@ -24,9 +25,12 @@ Status EngineCore::PrepareChecksums() {
   return Status::Ok();
 }
 
-// True when the next write can be listed.
+// True when the next write can be listed. The peer may have read a block and told so while a second
+// write of it is under way: its place must wait for that, which would land on its successor.
 bool EngineCore::HasBlock(const Peer& peer) const {
-  return !peer.blob.wants_checksums || peer.filling || peer.blocks_begun < peer.blocks_free;
+  if (!peer.blob.wants_checksums || peer.filling) return true;
+  const bool busy = (peer.blocks_due | peer.blocks_in_flight) >> peer.blocks_begun % kManifestBlocks & 1;
+  return peer.blocks_begun < peer.blocks_free && !busy;
 }
 
 void EngineCore::NoteWrite(Peer& peer, const SendTable::Entry& entry, const WriteRequest& request,
@@ -62,17 +66,17 @@ void EngineCore::PostBlocks(Peer& peer, TimePoint now) {
     const auto index = static_cast<uint32_t>(std::countr_zero(peer.blocks_due));
     // Its sequence: the last one begun in that place.
     const uint64_t last = peer.blocks_begun - 1;
-    WriteOp* op = TakeOp(peer, WriteOp::kBlock,
-                         static_cast<uint32_t>(last - (last - index) % kManifestBlocks), now);
-    const uint64_t ring = uint64_t{peer.blob.key_set} * kManifestBlocks + index;
+    const uint64_t sequence = last - (last - index) % kManifestBlocks;
+    WriteOp* op = TakeOp(peer, WriteOp::kBlock, static_cast<uint32_t>(sequence), now);
+    const uint64_t place = uint64_t{peer.blob.key_set} * kManifestBlocks + index;
     const WriteRequest request{
         .peer = peer.address,
         .local_region = block_region_,
         .local_offset = uint64_t{peer.outbox} * sizeof(BlockOutbox) + index * kManifestBlockBytes,
         .bytes = kManifestBlockBytes,
-        .remote_address = peer.blob.manifest.base + ring * kManifestBlockBytes,
+        .remote_address = peer.blob.manifest.base + place * kManifestBlockBytes,
         .remote_key = peer.blob.manifest.key,
-        .imm = PackImm({.slot = static_cast<uint32_t>(ring),
+        .imm = PackImm({.slot = PackBlockName(peer.blob.key_set, sequence),
                         .generation = peer.blob.key_set_generation,
                         .kind = ImmKind::kManifest}),
         .context = &op->context};
@@ -82,6 +86,7 @@ void EngineCore::PostBlocks(Peer& peer, TimePoint now) {
       ++peer.posted;
       peer.blocked = peer.stalled = false;
       peer.blocks_due &= ~(1u << index);
+      peer.blocks_in_flight |= 1u << index;
       continue;
     }
     ReturnOp(op);
@@ -94,6 +99,7 @@ void EngineCore::PostBlocks(Peer& peer, TimePoint now) {
 // A block that did not land is written again: same bytes, same place. Unless it did land after all
 // and the peer said that it read it: then the place is another's.
 void EngineCore::OnBlockSent(Peer& peer, uint32_t sequence, bool failed) {
+  peer.blocks_in_flight &= ~(1u << sequence % kManifestBlocks);
   const auto read = static_cast<uint32_t>(peer.blocks_free - kManifestBlocks);  // those before it
   if (failed && static_cast<int32_t>(sequence - read) >= 0)
     peer.blocks_due |= 1u << sequence % kManifestBlocks;
@@ -102,23 +108,21 @@ void EngineCore::OnBlockSent(Peer& peer, uint32_t sequence, bool failed) {
 // Receiving.
 
 void EngineCore::OnBlock(Imm imm, TimePoint now) {
-  const uint32_t set = imm.slot / kManifestBlocks;
-  const std::byte* bytes = key_sets_.ManifestBlock(set, imm.generation, imm.slot % kManifestBlocks);
+  const auto [set, low] = UnpackBlockName(imm.slot);
+  const std::byte* bytes = key_sets_.ManifestBlock(set, imm.generation, low % kManifestBlocks);
   if (!bytes) return Stats::Add(stats_->stray_writes);
   credits_.Consume(set);
-  ManifestBlock block;
-  std::memcpy(&block, bytes, sizeof block);
-  const bool sound = block.count <= ManifestBlock::kEntries && block.crc == BlockCrc(block);
-  const bool repeated = sound && key_sets_.KnowsBlock(set, block.sequence);
-  const uint64_t sequence =
-      repeated ? block.sequence : key_sets_.CountBlock(set, imm.slot % kManifestBlocks);
+  const std::optional<uint64_t> sequence = key_sets_.CountBlock(set, low);
   for (auto& peer : peers_) {
     if (peer->inbound != set) continue;
     peer->answer_due = true;  // the block may be overwritten
     peer->heard_at = now;
   }
-  if (repeated) return;
-  if (!sound || block.sequence != sequence) {
+  if (!sequence) return;  // it was read before, and its place may hold another
+  ManifestBlock block;
+  std::memcpy(&block, bytes, sizeof block);
+  const bool sound = block.count <= ManifestBlock::kEntries && block.crc == BlockCrc(block);
+  if (!sound || block.sequence != *sequence) {
     Stats::Add(stats_->checksum_errors);  // its slots never complete: better than believing it
     return;
   }

@@ -4,12 +4,13 @@
 // permissions away, stops, continues and kills. After each fault: one terminal event, no slot or
 // send left over, no byte in memory that was fenced, no wrong byte in a transfer that was done.
 //
-//   baton_transfer_test --soak shm|shm-private|tcp|tcp-read|native-read SECONDS [SEED]
+//   baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read SECONDS [SEED]
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "transfer/remote_engine_for_tests.h"
 #include "transfer/transfer.h"
@@ -34,6 +35,7 @@ struct SoakOptions {
   ProviderKind provider = ProviderKind::kShm;
   bool shared = true;
   FabricWay way;
+  std::vector<std::string> rails;
   uint64_t seed = 1;
   Duration time = 3s;
 };

@@ -68,6 +68,7 @@ class Soak {
     options.provider = options_.provider;
     options.fabric = options_.way.fabric;
     options.write_mode = options_.way.mode;
+    options.rails = options_.rails;
     options.self_test = false;
     options.peer_timeout = kPeerTimeout;
     auto engine = Engine::Open(options, log_.Sink());
@@ -83,7 +84,7 @@ class Soak {
     if (!remote_) {
       remote_seed_ = random_() | 1;
       remote_ = std::make_unique<RemoteEngine>(options_.provider, 2 * kHalf, remote_seed_, options_.shared, kPeerTimeout,
-                                               options_.way);
+                                               options_.way, -1, std::nullopt, options_.rails);
       if (!remote_->status().ok()) return remote_->status();
     }
     auto peer = engine_->Connect(remote_->Describe(), Now() + 10s);
@@ -300,7 +301,7 @@ Result<SoakResult> RunSoak(const SoakOptions& options) { return Soak(options).Ru
 
 int RunSoakCommand(int count, char** arguments) {
   if (count < 2) {
-    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-read|native-read SECONDS [SEED]\n");
+    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read SECONDS [SEED]\n");
     return 2;
   }
   const std::string_view name = arguments[0];
@@ -308,6 +309,7 @@ int RunSoakCommand(int count, char** arguments) {
   options.provider = name.starts_with("shm") ? ProviderKind::kShm : ProviderKind::kTcp;
   options.way.fabric = name.starts_with("shm") ? "auto" : name.starts_with("native") ? "native" : "rxm";
   if (name.ends_with("-read")) options.way.mode = WriteMode::kRead;
+  if (name.starts_with("tcp-rails")) options.rails = {"127.0.0.1", "127.0.0.2"};
   options.shared = name == "shm";
   options.time = std::chrono::seconds(std::atoi(arguments[1]));
   options.seed = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : std::random_device()();
@@ -329,8 +331,13 @@ namespace {
 TEST(FaultSoak, AFewSecondsOfEachProvider) {
   for (const SoakOptions& options :
        {SoakOptions{.provider = ProviderKind::kShm, .shared = true, .seed = 11},
-        SoakOptions{.provider = ProviderKind::kTcp, .shared = false, .way = {"rxm", WriteMode::kWrite}, .seed = 12}}) {
-    // Not reads over rxm, which a stopped peer may crash (docs/transfer-engine.md, open findings).
+        SoakOptions{.provider = ProviderKind::kTcp, .shared = false, .way = {"rxm", WriteMode::kWrite}, .seed = 12},
+        SoakOptions{.provider = ProviderKind::kTcp, .shared = false, .way = {"rxm", WriteMode::kRead}, .seed = 13},
+        SoakOptions{.provider = ProviderKind::kTcp,
+                    .shared = false,
+                    .way = {"rxm", WriteMode::kRead},
+                    .rails = {"127.0.0.1", "127.0.0.2"},
+                    .seed = 14}}) {
     const Result<SoakResult> result = RunSoak(options);
     ASSERT_TRUE(result.ok()) << result.status().ToString();
     EXPECT_GT(result->injected(), 0u) << result->ToString();

@@ -11,7 +11,7 @@ enum class ImmKind : uint8_t {
   kData = 0,   // part of a granted transfer: `slot` is the receiver's slot
   kHello = 1,  // the writer names itself: `slot` is the key set that the receiver gave it
   kCredit = 2,    // a credit mail lies in the cell of key set `slot`
-  kManifest = 3,  // checksums: `slot` is key set * kManifestBlocks + block
+  kManifest = 3,  // checksums: `slot` names key set and block (checksums.h)
   kRepeat = 4,    // a repeat mail lies in the cell of key set `slot`
   kConsent = 5,   // ... a consent mail
   kProbe = 6,     // asks whether a rail works; the engine never sees it (rails/)

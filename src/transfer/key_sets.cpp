@@ -148,16 +148,14 @@ const std::byte* KeySets::ManifestBlock(uint32_t index, uint8_t generation, uint
   return manifest_.data() + (size_t{index} * kManifestBlocks + block) * kManifestBlockBytes;
 }
 
-bool KeySets::KnowsBlock(uint32_t index, uint64_t sequence) const {
-  const Set& set = sets_[index];
-  return sequence < set.blocks || (sequence < set.blocks + kManifestBlocks &&
-                                   set.blocks_ahead & 1u << sequence % kManifestBlocks);
-}
-
-uint64_t KeySets::CountBlock(uint32_t index, uint32_t block) {
+std::optional<uint64_t> KeySets::CountBlock(uint32_t index, uint32_t low) {
   Set& set = sets_[index];
-  const uint64_t sequence = set.blocks + (block - set.blocks) % kManifestBlocks;
-  set.blocks_ahead |= 1u << block;
+  const uint64_t ahead = (low - set.blocks) & ((1u << BlockName::kLowBits) - 1);
+  if (ahead >= kManifestBlocks) return std::nullopt;  // of those read, or of no honest writer
+  const uint64_t sequence = set.blocks + ahead;
+  const uint32_t bit = 1u << sequence % kManifestBlocks;
+  if (set.blocks_ahead & bit) return std::nullopt;
+  set.blocks_ahead |= bit;
   while (set.blocks_ahead & 1u << set.blocks % kManifestBlocks)
     set.blocks_ahead &= ~(1u << set.blocks++ % kManifestBlocks);
   return sequence;

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -61,11 +62,9 @@ class KeySets {
   // A block of the manifest; null when set and generation are not those of a live set.
   const std::byte* ManifestBlock(uint32_t index, uint8_t generation, uint32_t block) const;
   uint8_t generation(uint32_t index) const { return sets_[index].generation; }
-  // True when the block of that sequence was read before.
-  bool KnowsBlock(uint32_t index, uint64_t sequence) const;
-  // Place `block` of the set's manifest was read: the sequence of what it held. Blocks overtake
-  // each other, so a place is free again only when all before it were read, too.
-  uint64_t CountBlock(uint32_t index, uint32_t block);
+  // The block whose sequence ends in `low` (checksums.h) arrived: its sequence, or nothing when it is
+  // not new. Blocks overtake each other, so a place is free again only when all before it were read, too.
+  std::optional<uint64_t> CountBlock(uint32_t index, uint32_t low);
   // Blocks read without a gap.
   uint64_t blocks(uint32_t index) const { return sets_[index].blocks; }
 

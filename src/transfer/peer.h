@@ -113,9 +113,10 @@ struct Peer {
 
   // Checksums of what we write.
   uint64_t blocks_begun = 0;   // the last one may still be filling
-  uint64_t blocks_free = kManifestBlocks;  // blocks that may be begun in all
+  uint64_t blocks_free = kManifestBlocks;  // before which blocks may be begun
   uint32_t filling = 0;        // entries in the block that is being filled
   uint32_t blocks_due = 0;     // bit per block of the ring that waits to be posted
+  uint32_t blocks_in_flight = 0;  // ... that was posted and has not ended
 
   uint32_t outbox = 0;
   uint32_t seat = 0;           // in the metrics

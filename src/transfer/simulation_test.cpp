@@ -88,7 +88,7 @@ class World {
     if (scenario_.rails && cq_entries_) cq_entries_ += 120;
     // Two writes a page, or so many that a paused receiver's queue would overrun but for credits.
     write_bytes_ = Pick(2) ? 40 : 8;
-    checksums_ = Pick(3) == 0 && !scenario_.rails;  // refused together (engine.cpp)
+    checksums_ = Pick(3) == 0;
     faults_ = DrawFaults();
     network_->SetFaults(faults_);
     for (int i = 0; i < kNodes; ++i) Start(i);

@@ -88,7 +88,7 @@ class StagedFabric final : public Fabric {
 
 Status StagedFabric::Open(std::optional<int> device) {
   traits_ = inner_->traits();
-  traits_.max_write_bytes = std::min(traits_.max_write_bytes, kMaxStagedBytes);
+  traits_.max_write_bytes = std::min(traits_.max_write_bytes - sizeof(CellHeader), kMaxStagedBytes);
   // One cell is the introduction.
   traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, kMaxCells - 1);
   if (traits_.cq_entries > kAckReserve) {

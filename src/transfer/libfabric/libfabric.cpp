@@ -452,7 +452,7 @@ bool LibfabricFabric::PrepareSleep() {
   return endpoint_.TryWait() == 0;
 }
 
-// `several`: as one of several rails, which must be written to.
+// `several`: as one of several rails.
 Result<std::unique_ptr<Fabric>> OpenOne(const Options& options, ProviderChoice choice, bool several) {
   if (choice.family == kNativeTcpFamily && (several || options.write_mode == WriteMode::kWrite))
     return Error(Code::kUnsupported,
@@ -468,10 +468,7 @@ Result<std::unique_ptr<Fabric>> OpenOne(const Options& options, ProviderChoice c
   if (!endpoint)
     return efa ? endpoint.status()
                : endpoint.status().Prefixed("listening on " + (several ? name : PickHost(options.host)));
-  if (ReadsInstead(options.write_mode, *endpoint)) {
-    if (several) return Error(Code::kUnsupported, "several rails need writes: this one would have to read");
-    return OpenReadFabric(*std::move(endpoint));
-  }
+  if (ReadsInstead(options.write_mode, *endpoint)) return OpenReadFabric(*std::move(endpoint));
   auto fabric = std::make_unique<LibfabricFabric>(*std::move(endpoint));
   if (Status s = fabric->Open(options.cuda_device); !s.ok()) return s;
   return std::unique_ptr<Fabric>(std::move(fabric));
@@ -507,7 +504,10 @@ Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& o
     const std::string name = choice.rail;
     Result<std::unique_ptr<Fabric>> rail = OpenOne(options, std::move(choice), true);
     last = rail.status();
-    if (rail.ok())
+    if (rail.ok() && !rails.empty() && (*rail)->traits().family != rails.front()->traits().family)
+      last = Error(Code::kUnsupported, "it is read from and the first rail is written to, or the other way round: "
+                   "set --transfer-write-mode");
+    if (last.ok())
       rails.push_back(*std::move(rail));
     else
       log::warn("transfer: left out: rail \"{}\": {}", name, last.message());

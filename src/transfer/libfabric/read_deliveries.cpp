@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 
 #include "common/log.h"
 
@@ -19,8 +21,16 @@ Status Deliveries::Open(uint32_t receives, uint32_t own, uint64_t sender, uint64
   delivery_region_ = *std::move(region);
   reads_ = std::vector<Read>(std::clamp<size_t>(endpoint_.info().tx_attr->size / 2, 16, 512));
   most_reads_ = static_cast<uint32_t>(reads_.size() / 2);
+  if (endpoint_.app_keys()) {
+    const size_t bytes = reads_.size() * kLandingBytes;  // touched as far as it is used
+    landings_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    region = MakeRegion(endpoint_, {landings_.get(), bytes}, key + 1);
+    if (!region) return region.status();
+    landing_region_ = *std::move(region);
+  }
   for (Read& read : reads_) {
     read.operation = {.kind = Operation::Kind::kRead, .owner = &read};
+    if (landings_) read.landing = landings_.get() + (&read - reads_.data()) * kLandingBytes;
     free_reads_.push_back(&read);
   }
   todo_.reserve(receives);
@@ -86,19 +96,44 @@ void Deliveries::Forget(const std::string& address) {
 // What is still under way of it ends unheard.
 void Deliveries::Drop(uint64_t sender) {
   const auto found = writers_.find(sender);
-  Writer& writer = *found->second;
+  std::unique_ptr<Writer> dropped = std::move(found->second);
+  writers_.erase(found);
+  Writer& writer = *dropped;
   for (Delivery& delivery : deliveries_)
     if (delivery.writer == &writer) delivery.writer = nullptr;
+  writer.left = true;
+  if (lands_apart() && writer.reading) {
+    leaving_.push_back(std::move(dropped));
+    return;
+  }
+  for (Delivery& delivery : deliveries_)
+    if (delivery.leaser == &writer) delivery.leaser = nullptr;
   for (Read& read : reads_)
     if (read.writer == &writer) read.writer = nullptr;
+  Release(writer);
+}
+
+void Deliveries::Release(Writer& writer) {
   spare_ += writer.window - 1;
   endpoint_.Remove(writer.handle);
-  writers_.erase(found);
+}
+
+void Deliveries::Begin(Writer& writer) {
+  ++writer.reading;
+  ++reading_;
+}
+
+// A read from this writer ended; null: it was forgotten meanwhile.
+void Deliveries::End(Writer* writer) {
+  --reading_;
+  if (!writer || --writer->reading || !writer->left) return;
+  Release(*writer);
+  std::erase_if(leaving_, [&](const auto& one) { return one.get() == writer; });
 }
 
 // Room in the table: whoever is idle for longest goes. It may come again at any time.
 bool Deliveries::MakeRoom() {
-  if (writers_.size() < max_writers_) return true;
+  if (writers_.size() + leaving_.size() < max_writers_) return true;
   auto oldest = writers_.end();
   for (auto one = writers_.begin(); one != writers_.end(); ++one)
     if (one->second->orders == 0 &&
@@ -184,7 +219,11 @@ bool Deliveries::Step(Delivery& delivery, const std::vector<Region>& regions) {
                   &delivery.lease);
       if (result == -FI_EAGAIN) return false;
       delivery.stage = Stage::kWaiting;
-      if (result == 0) return true;  // OnLease goes on
+      if (result == 0) {
+        delivery.leaser = delivery.writer;
+        Begin(*delivery.writer);
+        return true;  // OnLease goes on
+      }
       Finish(delivery);
     }
   }
@@ -227,12 +266,14 @@ int Deliveries::PostRead(Delivery& delivery, const std::vector<Region>& regions)
   const Region& region = regions[key->second];
   const uint64_t size = region.memory.size_bytes;
   if (piece.bytes > size || piece.target > size - piece.bytes) return ERANGE;
+  if (lands_apart() && piece.bytes > kLandingBytes) return EMSGSIZE;
   // One writer whose reads hang leaves room for the others.
   if (free_reads_.empty() || delivery.writer->reading >= most_reads_) return EAGAIN;
   Read& read = *free_reads_.back();
-  const ssize_t result = fi_read(endpoint_.ep.get(), region.memory.data + piece.target, piece.bytes,
-                                 region.desc, delivery.writer->handle, piece.source,
-                                 piece.source_key, &read.operation);
+  read.place = region.memory.data + piece.target;
+  const ssize_t result = fi_read(endpoint_.ep.get(), lands_apart() ? read.landing : read.place, piece.bytes,
+                                 lands_apart() ? landing_region_.desc : region.desc,
+                                 delivery.writer->handle, piece.source, piece.source_key, &read.operation);
   if (result != 0) return static_cast<int>(-result);
   free_reads_.pop_back();
   read.delivery = &delivery;
@@ -240,7 +281,7 @@ int Deliveries::PostRead(Delivery& delivery, const std::vector<Region>& regions)
   read.piece = delivery.next;
   read.region = key->second;
   read.key = piece.target_key;
-  ++delivery.writer->reading;
+  Begin(*delivery.writer);
   ++delivery.pending;
   return 0;
 }
@@ -253,8 +294,11 @@ void Deliveries::Refuse(Delivery& delivery, uint32_t piece, int error) {
 void Deliveries::OnRead(Operation& operation, bool failed) {
   Read& read = *static_cast<Read*>(operation.owner);
   Delivery& delivery = *read.delivery;
-  if (failed) Refuse(delivery, read.piece, EIO);
-  if (read.writer) --read.writer->reading;
+  if (failed)
+    Refuse(delivery, read.piece, EIO);
+  else if (lands_apart() && !Land(read))
+    Refuse(delivery, read.piece, EKEYREVOKED);
+  End(read.writer);
   read.delivery = nullptr;
   read.writer = nullptr;
   free_reads_.push_back(&read);
@@ -263,8 +307,16 @@ void Deliveries::OnRead(Operation& operation, bool failed) {
     todo_.push_back(&delivery);
 }
 
+// Takes the bytes to their place, unless that was taken back while they came.
+bool Deliveries::Land(const Read& read) {
+  if (!keys_.contains(read.key)) return false;
+  std::memcpy(read.place, read.landing, read.delivery->order.pieces[read.piece].bytes);
+  return true;
+}
+
 void Deliveries::OnLease(Operation& operation, bool failed) {
   Delivery& delivery = *static_cast<Delivery*>(operation.owner);
+  End(std::exchange(delivery.leaser, nullptr));
   // The writer took its memory back while we read: what came may be anything. Report nothing.
   if (failed || !delivery.writer || delivery.lease_seen != delivery.order.lease_value) {
     Finish(delivery);

@@ -4,6 +4,11 @@
 // all work here. They are shared out: one to each writer that there may be, answers to our own
 // orders apart, and the rest as windows of several orders to whoever writes first.
 //
+// Where software writes what is read (tcp) the bytes land apart, and are copied to their place when
+// all are there and the key still holds. A read from a peer that stands still can so be left alone,
+// which it must: libfabric 1.17 frees a half received answer twice when its connection is closed. The
+// address behind it is removed when the read has ended.
+//
 // Fixed size, no allocation per order. Owner thread only.
 #pragma once
 
@@ -24,6 +29,13 @@ class Deliveries {
   // `receives` buffers, of which `own` are for answers to our orders. `key` is used by nothing else.
   Status Open(uint32_t receives, uint32_t own, uint64_t sender, uint64_t key);
   uint32_t max_writers() const { return max_writers_; }
+  // Bytes land apart: nothing under way can change memory whose key was revoked.
+  bool lands_apart() const { return landings_ != nullptr; }
+  static constexpr uint64_t kLandingBytes = (256 << 10) + 4096;  // the longest read then: a stripe and a header
+  // Reads under way, leases too.
+  uint32_t reading() const { return reading_; }
+  // Where they go, for an endpoint that outlives this.
+  std::unique_ptr<std::byte[]> TakeLandings() { return std::move(landings_); }
 
   void Expose(uint64_t key, uint32_t region) { keys_[key] = region; }
   void Revoke(uint64_t key) { keys_.erase(key); }
@@ -57,12 +69,14 @@ class Deliveries {
     uint64_t handle = 0;
     std::string address;
     uint32_t window = 1, orders = 0, reading = 0;
+    bool left = false;  // forgotten, goes with its last read
     uint64_t last = 0;  // order of use
   };
   struct Delivery {
     Operation receive, lease, send;
     Stage stage = Stage::kReposting;
     Writer* writer = nullptr;  // nullptr when it was forgotten
+    Writer* leaser = nullptr;  // whose lease is being read
     uint32_t next = 0, pending = 0, failed = 0;
     int error = 0;
     uint64_t lease_seen = 0;
@@ -75,11 +89,17 @@ class Deliveries {
     Writer* writer = nullptr;
     uint32_t piece = 0, region = 0;
     uint64_t key = 0;
+    std::byte* landing = nullptr;  // its own, where bytes land apart
+    std::byte* place = nullptr;    // where they go then
   };
 
   Writer* FindWriter(const Order& order);
   bool MakeRoom();
   void Drop(uint64_t sender);
+  void Begin(Writer& writer);
+  void End(Writer* writer);
+  void Release(Writer& writer);
+  bool Land(const Read& read);
   bool Step(Delivery& delivery, const std::vector<Region>& regions);
   bool PostReads(Delivery& delivery, const std::vector<Region>& regions);
   int PostRead(Delivery& delivery, const std::vector<Region>& regions);
@@ -97,10 +117,13 @@ class Deliveries {
   Region delivery_region_;
   std::vector<Read> reads_;
   std::vector<Read*> free_reads_;
+  std::unique_ptr<std::byte[]> landings_;
+  Region landing_region_;
   std::vector<Delivery*> todo_, doing_;
   std::unordered_map<uint64_t, uint32_t> keys_;  // to our regions
   std::unordered_map<uint64_t, std::unique_ptr<Writer>> writers_;  // by sender
-  uint32_t max_writers_ = 0, spare_ = 0, most_reads_ = 0;
+  std::vector<std::unique_ptr<Writer>> leaving_;
+  uint32_t max_writers_ = 0, spare_ = 0, most_reads_ = 0, reading_ = 0;
   uint64_t sender_ = 0, uses_ = 0;
 };
 

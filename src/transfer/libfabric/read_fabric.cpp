@@ -1,6 +1,7 @@
 #include "transfer/libfabric/read_fabric.h"
 
 #include <algorithm>
+#include <mutex>
 #include <random>
 #include <thread>
 #include <unordered_map>
@@ -17,11 +18,24 @@ using reads::Operation;
 constexpr size_t kReadBatch = 64;
 constexpr size_t kMostReceives = 1024;
 constexpr Duration kPatience = 100ms;
+constexpr Duration kClosingPatience = 1s;
+
+// An endpoint that cannot be closed, and the memory that it writes into.
+struct Unclosable {
+  Endpoint endpoint;
+  std::unique_ptr<std::byte[]> memory;
+};
+void KeepOpen(Unclosable one) {
+  static std::mutex mutex;
+  static auto& kept = *new std::vector<Unclosable>;
+  std::lock_guard lock(mutex);
+  kept.push_back(std::move(one));
+}
 
 class ReadFabric final : public Fabric {
  public:
   explicit ReadFabric(Endpoint endpoint) : endpoint_(std::move(endpoint)) {}
-  ~ReadFabric() override { endpoint_.ep.reset(); }  // before the memory that it may write into
+  ~ReadFabric() override;
 
   Status Open();
 
@@ -31,6 +45,7 @@ class ReadFabric final : public Fabric {
   void Unregister(uint32_t region) override;
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override;
+  Result<MemoryKey> Renew(const MemoryKey& key) override;
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -45,7 +60,7 @@ class ReadFabric final : public Fabric {
   void OnCompletion(const fi_cq_data_entry& entry);
   void OnError(const fi_cq_err_entry& error);
   template <typename Busy>
-  bool WaitWhile(Busy busy);
+  bool WaitWhile(Busy busy, Duration patience = kPatience);
   bool TakeFromHardware(uint32_t region);
   void Condemn();
 
@@ -57,7 +72,8 @@ class ReadFabric final : public Fabric {
   reads::Deliveries deliveries_{endpoint_, orders_, ready_};
   std::vector<reads::Region> regions_;
   std::unordered_map<uint64_t, std::string> addresses_;  // by peer
-  uint64_t next_key_ = 0;
+  uint64_t next_key_ = 0;     // of registrations
+  uint64_t next_series_ = 0;  // of keys of ours (NextKey)
   Status broken_;
 };
 
@@ -71,13 +87,27 @@ Status ReadFabric::Open() {
   // At random, so that keys and tickets of an earlier process on the same address fit nothing.
   std::random_device random;
   next_key_ = (uint64_t{random()} << 20) | 1;
+  next_series_ = uint64_t{random()} << 24;
   const uint64_t sender = uint64_t{random()} << 32 | random();
   ready_.reserve(size_t{receives + orders} * reads::kMaxPieces);
   if (Status s = orders_.Open(orders, sender, next_key_); !s.ok()) return s;
   if (Status s = deliveries_.Open(receives, orders, sender, next_key_ + 2); !s.ok()) return s;
-  next_key_ += 3;
+  next_key_ += 4;
   FillTraits(orders);
   return Status::Ok();
+}
+
+// The endpoint goes before the memory that it may write into. With an answer half received it cannot be
+// closed (read_deliveries.h), and the peer may never send the rest: then it stays.
+ReadFabric::~ReadFabric() {
+  const auto reading = [&] { return deliveries_.lands_apart() && deliveries_.reading() > 0; };
+  if (!WaitWhile(reading, kClosingPatience)) {
+    log::warn("libfabric {}: reads from a peer that stands still are under way: the endpoint stays open "
+              "until this process ends", endpoint_.choice.name);
+    KeepOpen({std::move(endpoint_), deliveries_.TakeLandings()});
+    return;
+  }
+  endpoint_.ep.reset();
 }
 
 void ReadFabric::FillTraits(uint32_t orders) {
@@ -95,7 +125,10 @@ void ReadFabric::FillTraits(uint32_t orders) {
       traits_.max_write_bytes = std::min(traits_.max_write_bytes, *longest);
   traits_.max_in_flight = std::min(1024u, orders * reads::kMaxPieces);
   traits_.max_in_flight_peer = std::min(256u, traits_.max_in_flight / 2);
+  if (deliveries_.lands_apart())
+    traits_.max_write_bytes = std::min(traits_.max_write_bytes, reads::Deliveries::kLandingBytes);
   traits_.max_invitations = deliveries_.max_writers();
+  traits_.renews_keys = true;
 }
 
 Result<uint32_t> ReadFabric::Register(MemorySpan memory) {
@@ -112,19 +145,30 @@ Result<uint32_t> ReadFabric::Register(MemorySpan memory) {
 
 void ReadFabric::Unregister(uint32_t region) {
   deliveries_.RevokeRegion(region);
-  if (!WaitWhile([&] { return deliveries_.ReadsInto(region); })) Condemn();
+  if (!deliveries_.lands_apart() && !WaitWhile([&] { return deliveries_.ReadsInto(region); })) Condemn();
   regions_[region] = {};
 }
 
 Result<MemoryKey> ReadFabric::Expose(uint32_t region) {
-  const MemoryKey key{.base = 0, .key = next_key_++};
+  const MemoryKey key{.base = 0, .key = next_series_};
+  next_series_ += 256;
   deliveries_.Expose(key.key, region);
   return key;
+}
+
+Result<MemoryKey> ReadFabric::Renew(const MemoryKey& key) {
+  const uint32_t region = deliveries_.RegionOf(key.key);
+  if (region == reads::Deliveries::kNone) return key;
+  Revoke(key);
+  const MemoryKey next = NextKey(key);
+  deliveries_.Expose(next.key, region);
+  return next;
 }
 
 void ReadFabric::Revoke(const MemoryKey& key) {
   const uint32_t region = deliveries_.RegionOf(key.key);
   deliveries_.Revoke(key.key);
+  if (deliveries_.lands_apart()) return;
   const auto reading = [&] { return deliveries_.Reads(key.key); };
   if (WaitWhile(reading)) return;
   deliveries_.CutReaders(key.key);
@@ -134,7 +178,7 @@ void ReadFabric::Revoke(const MemoryKey& key) {
 // A card writes only into memory that is registered. Registers it anew: what others have under way
 // from or to this region fails.
 bool ReadFabric::TakeFromHardware(uint32_t region) {
-  if (region == reads::Deliveries::kNone || endpoint_.app_keys()) return false;
+  if (region == reads::Deliveries::kNone) return false;
   const MemorySpan memory = regions_[region].memory;
   regions_[region].mr.reset();
   deliveries_.Detach(region);
@@ -146,10 +190,10 @@ bool ReadFabric::TakeFromHardware(uint32_t region) {
   return true;
 }
 
-// False when it still is so after kPatience.
+// False when it still is so after `patience`.
 template <typename Busy>
-bool ReadFabric::WaitWhile(Busy busy) {
-  for (const TimePoint deadline = Now() + kPatience; broken_.ok() && busy();) {
+bool ReadFabric::WaitWhile(Busy busy, Duration patience) {
+  for (const TimePoint deadline = Now() + patience; broken_.ok() && busy();) {
     if (ReadQueue()) continue;
     if (Now() > deadline) return false;
     std::this_thread::sleep_for(20us);

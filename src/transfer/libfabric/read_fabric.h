@@ -7,9 +7,10 @@
 //
 // - Orders carry up to 32 writes. A writer has only as many orders unanswered as its target granted
 //   it receive buffers.
-// - Revoke stops new reads at once and waits for those under way: they take microseconds from a live
-//   writer. After 100 ms the way to the writer is cut, and if even that ends nothing the memory is
-//   taken from the card, or (where software writes it) the endpoint closed.
+// - Revoke stops new reads at once. Where software writes what is read nothing of those under way
+//   reaches the memory any more (read_deliveries.h). Where a card does, it waits for them: they take
+//   microseconds from a live writer. After 100 ms the way to the writer is cut, and if even that ends
+//   nothing the memory is taken from the card. Renew does the same, and opens the next key.
 // - A removed peer that reads on reads memory that may be others' by now. So each order names a lease,
 //   a word that Remove clears; the target reads it behind the bytes and reports nothing when it has
 //   changed.

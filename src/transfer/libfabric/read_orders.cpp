@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 namespace baton::transfer::reads {
 
@@ -85,6 +86,10 @@ void Orders::FailWay(Way& way, const Status& why) {
     std::erase(unsent_, &parcel);
     Settle(parcel, ~0u, why);
     parcel.way = nullptr;
+    if (parcel.sending) {
+      parcel.stranded_at = way.handle;
+      ++stranded_[way.handle];
+    }
     FreeIfOver(parcel);
   }
 }
@@ -128,6 +133,9 @@ PostResult Orders::Write(const WriteRequest& request, const Region& source, Stat
 
 Orders::Parcel* Orders::Take(Way& way) {
   if (way.in_flight >= way.window || free_.empty()) return nullptr;
+  if (!stranded_.empty())
+    if (const auto found = stranded_.find(way.handle); found != stranded_.end() && found->second >= kMaxStranded)
+      return nullptr;
   Parcel* const parcel = free_.back();
   free_.pop_back();
   ++way.in_flight;
@@ -207,6 +215,8 @@ void Orders::Settle(Parcel& parcel, uint32_t failed, const Status& why) {
 void Orders::FreeIfOver(Parcel& parcel) {
   if (parcel.sending || parcel.waiting) return;
   parcel.way = nullptr;
+  if (const uint64_t handle = std::exchange(parcel.stranded_at, FI_ADDR_UNSPEC); handle != FI_ADDR_UNSPEC)
+    if (--stranded_[handle] == 0) stranded_.erase(handle);
   free_.push_back(&parcel);
 }
 

@@ -67,6 +67,7 @@ class Orders {
     Way* way = nullptr;  // nullptr when its peer is gone
     uint32_t count = 0;
     bool sending = false, waiting = false;  // for the provider; for the answer
+    uint64_t stranded_at = FI_ADDR_UNSPEC;  // its way is gone, but the provider still has it
     std::array<OpContext*, kMaxPieces> members{};
     Order order;
   };
@@ -78,6 +79,8 @@ class Orders {
   void FreeIfOver(Parcel& parcel);
 
   static constexpr uint32_t kMaxWays = 1024;
+  // Words that may wait in a connection that nobody can close; then no more are given to it.
+  static constexpr uint32_t kMaxStranded = 8;
 
   Endpoint& endpoint_;
   std::vector<Completion>& ready_;
@@ -88,6 +91,7 @@ class Orders {
   Region parcel_region_, lease_region_;
   std::unordered_map<uint64_t, std::unique_ptr<Way>> ways_;
   std::vector<Parcel*> unsent_;
+  std::unordered_map<uint64_t, uint32_t> stranded_;  // by handle
   uint64_t next_way_ = 1, next_lease_ = 1, next_ticket_ = 0;
 };
 

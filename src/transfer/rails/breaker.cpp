@@ -11,6 +11,7 @@ namespace {
 
 constexpr Duration kTendInterval = 1ms;
 constexpr uint64_t kProbeBytes = 8;
+constexpr uint32_t kFirstTries = 3;  // the first may meet a connection of an earlier join, which the peer has closed
 constexpr int kSlowness = 4;  // a path may take so many times as long as predicted
 
 }  // namespace
@@ -32,11 +33,12 @@ bool JoinedRails::IsWanted(Peer& peer, const Path& path) const {
   return IsHome(peer, path) || HomeOf(peer, path).state == Path::State::kClosed;
 }
 
-// True while a path works, or one that is wanted has not failed yet.
+// True while a path works, or one that is wanted has not failed yet (at first: not often enough).
 bool JoinedRails::MayBeLeft(Peer& peer) const {
   if (!peer.candidates.empty()) return true;
   return std::any_of(peer.paths.begin(), peer.paths.end(), [&](const Path& path) {
     return path.state == Path::State::kOpen || path.not_yet ||
+           (!peer.reached && path.failed_tries < kFirstTries && IsWanted(peer, path)) ||
            (path.retry_at == TimePoint{} && path.state != Path::State::kClosed && IsWanted(peer, path));
   });
 }
@@ -195,6 +197,7 @@ void JoinedRails::OnProbeDone(Peer& peer, Path& path, const Completion& completi
   if (path.backoff > Duration(0))
     log::info("transfer: rail {} reaches rail {} of its peer again", stats_->rails[path.local].name, path.remote);
   path.opened_at = now;
+  peer.reached = true;
   path.retry_at = {};
   SetState(path, Path::State::kOpen);
   Choose(peer);
@@ -211,6 +214,7 @@ void JoinedRails::ClosePath(Peer& peer, Path& path, const Status& why, TimePoint
   path.retry_at = now + path.backoff;
   peer.why = why;
   peer.busy = true;
+  if (!peer.reached) ++path.failed_tries;
   if (path.state != Path::State::kClosed) Stats::Bump(stats_->rails[path.local].failures);
   SetState(path, Path::State::kClosed);
   Choose(peer);

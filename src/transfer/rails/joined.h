@@ -65,6 +65,7 @@ class JoinedRails final : public Fabric {
     uint32_t turn = 0;
     uint32_t in_flight = 0;
     bool busy = true;               // to be tended
+    bool reached = false;           // a path was open once
     Status why;                     // of the last failure
   };
 

@@ -37,6 +37,7 @@ struct Path {
   uint32_t peer = 0, local = 0, remote = 0;
   State state = State::kUntried;
   bool inserted = false;   // `handle` is the local rail's
+  uint32_t failed_tries = 0;  // before the first path of the peer was open
   bool not_yet = false;    // the last probe was turned away, but the peer is there: it may not know us yet
   uint64_t handle = 0;
   uint64_t bytes_in_flight = 0;
