@@ -373,6 +373,7 @@ void LibfabricFabric::Complete(Completion completion, void* context) {
     return;
   }
   WriteBatch* const batch = WriteBatch::Of(context);
+  if (completion.kind == Completion::Kind::kDone) endpoint_.NoteConnected(batch->peer);
   for (uint32_t i = 0; i < batch->count; ++i) {
     completion.context = batch->members[i];
     ready_.push_back(completion);
