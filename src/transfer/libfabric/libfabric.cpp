@@ -22,8 +22,8 @@ namespace baton::transfer {
 namespace {
 
 constexpr size_t kReadBatch = 64;
-// Writes longer than this are messages of their own: joined they measured no faster.
-constexpr uint64_t kJoinBytes = 16 << 10;
+// A message that holds this much waits for no further writes: what each costs is hardly seen any more.
+constexpr uint64_t kMessageBytes = 1 << 20;
 
 // Hardware that reads but would emulate writes by messages (p4d) does better to read. tcp's own
 // datagrams must: removing an address does not close its connection there (1.17 to 2.6), so a write
@@ -82,6 +82,7 @@ class LibfabricFabric final : public Fabric {
   // efa-direct on cards that need a receive for every immediate.
   bool PostsReceives() const { return info().mode & FI_RX_CQ_DATA; }
   PostResult WriteSplit(const WriteRequest& request, const Region& region, Status& why);
+  bool MessageIsFull() const { return joined_ == joins_ || joined_bytes_ >= kMessageBytes; }
   PostResult PostJoined(Status& why);
   PostResult PostImmediate(Status& why);
   void FailOpen(const Status& why);
@@ -111,7 +112,7 @@ class LibfabricFabric final : public Fabric {
   std::array<iovec, kMostJoined> sources_{};
   std::array<void*, kMostJoined> descs_{};
   std::array<fi_rma_iov, kMostJoined> targets_{};
-  size_t joined_ = 0, joins_ = 1;
+  size_t joined_ = 0, joined_bytes_ = 0, joins_ = 1;
   fi_rma_iov zero_target_{};  // of the open batch's immediate
   void* zero_source_ = nullptr;
   // Completions that found no room, or have not been read yet; reserved for all that there can be.
@@ -284,7 +285,7 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
     if (result == PostResult::kAgain) return result;
     if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
   }
-  if (joined_ == joins_ || (joined_ && request.bytes > kJoinBytes)) {
+  if (MessageIsFull()) {
     const PostResult result = PostJoined(why);
     if (result == PostResult::kAgain) return result;
     if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
@@ -293,8 +294,9 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
   sources_[joined_] = {region.memory.data + request.local_offset, request.bytes};
   descs_[joined_] = region.desc;
   targets_[joined_++] = {request.remote_address, request.bytes, request.remote_key};
+  joined_bytes_ += request.bytes;
   batches_.Add(request.peer, request.imm, request.context);
-  if (request.bytes <= kJoinBytes) return PostResult::kPosted;
+  if (!MessageIsFull()) return PostResult::kPosted;
   // It is in a batch already: what cannot be posted now goes with the next write or Poll.
   if (PostJoined(why) == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
   return PostResult::kPosted;
@@ -319,7 +321,7 @@ PostResult LibfabricFabric::PostJoined(Status& why) {
   }
   zero_target_ = targets_[joined_ - 1];
   zero_source_ = sources_[joined_ - 1].iov_base;
-  joined_ = 0;
+  joined_ = joined_bytes_ = 0;
   return PostResult::kPosted;
 }
 
@@ -357,7 +359,7 @@ void LibfabricFabric::FailOpen(const Status& why) {
   WriteBatch* const batch = batches_.open();
   if (!batch) return;
   batches_.Close();
-  joined_ = 0;
+  joined_ = joined_bytes_ = 0;
   Completion failed;
   failed.kind = Completion::Kind::kFailed;
   failed.peer_lost = true;
