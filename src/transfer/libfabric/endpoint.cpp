@@ -106,8 +106,10 @@ Result<uint64_t> Endpoint::Insert(std::string_view peer) {
                    choice.name, inserted);
     }
     names_[known.handle] = name;
-    if (!is_efa() && OnOneMachine(address, peer)) fresh_.push_back(known.handle);
   }
+  // Each time: whoever restarted on an address is connected anew.
+  std::erase(fresh_, known.handle);
+  if (!is_efa() && OnOneMachine(address, peer)) fresh_.push_back(known.handle);
   ++known.users;
   return uint64_t{known.handle};
 }

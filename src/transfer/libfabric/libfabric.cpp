@@ -494,36 +494,52 @@ void KeepNear(const Options& options, std::vector<ProviderChoice>& choices) {
     std::erase_if(choices, [&](const ProviderChoice& choice) { return !near(choice); });
 }
 
-}  // namespace
-
-Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& options) {
-  Result<ProviderChoice> provider = ChooseProvider(options);
-  if (!provider) return provider.status();
+// Those of `choices` that can be opened; the rest is left out with a warning, the last of them in `why`.
+std::vector<std::unique_ptr<Fabric>> OpenRails(const Options& options, std::vector<ProviderChoice> choices, Status& why) {
   std::vector<std::unique_ptr<Fabric>> rails;
-  const bool automatic = options.rails.empty();
-  if (automatic && provider->family != kEfaFamily) return rails;
-  Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *provider);
-  if (!choices) return choices.status();
-  if (automatic) KeepNear(options, *choices);
-  Status last;
-  for (ProviderChoice& choice : *choices) {
+  for (ProviderChoice& choice : choices) {
     const std::string name = choice.rail;
     Result<std::unique_ptr<Fabric>> rail = OpenOne(options, std::move(choice), true);
-    last = rail.status();
-    if (rail.ok())
+    if (rail.ok()) {
       rails.push_back(*std::move(rail));
-    else
-      log::warn("transfer: left out: rail \"{}\": {}", name, last.message());
+      continue;
+    }
+    why = rail.status();
+    log::warn("transfer: left out: rail \"{}\": {}", name, why.message());
   }
-  // Nobody asked for several: a single one may do what these cannot.
-  if (rails.empty() && !automatic) return last.Prefixed("none of the rails can be used");
   return rails;
 }
 
+Result<LibfabricFabrics> Alone(Result<std::unique_ptr<Fabric>> fabric) {
+  if (!fabric) return fabric.status();
+  LibfabricFabrics opened;
+  opened.fabrics.push_back(*std::move(fabric));
+  return opened;
+}
+
+}  // namespace
+
+Result<LibfabricFabrics> OpenLibfabricFabrics(const Options& options) {
+  Result<std::vector<ProviderChoice>> chosen = ChooseProvider(options);
+  if (!chosen) return chosen.status();
+  const bool automatic = options.rails.empty();
+  if (automatic && chosen->front().family != kEfaFamily)
+    return Alone(OpenOne(options, std::move(chosen->front()), false));
+  Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *std::move(chosen));
+  if (!choices) return choices.status();
+  if (automatic) KeepNear(options, *choices);
+  Status why;
+  std::vector<std::unique_ptr<Fabric>> rails = OpenRails(options, *std::move(choices), why);
+  if (!rails.empty()) return LibfabricFabrics{.fabrics = std::move(rails), .rails = true};
+  // Nobody asked for several: a single one may do what these cannot.
+  if (automatic) return Alone(OpenLibfabric(options));
+  return why.Prefixed("none of the rails can be used");
+}
+
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
-  Result<ProviderChoice> choice = ChooseProvider(options);
-  if (!choice) return choice.status();
-  return OpenOne(options, *std::move(choice), false);
+  Result<std::vector<ProviderChoice>> chosen = ChooseProvider(options);
+  if (!chosen) return chosen.status();
+  return OpenOne(options, std::move(chosen->front()), false);
 }
 
 }  // namespace baton::transfer

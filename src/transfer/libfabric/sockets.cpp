@@ -78,4 +78,9 @@ int UnpaceLocalSockets(std::string_view own, std::string_view peer) {
   return changed;
 }
 
+bool UnpaceLocalSocket(int fd) {
+  const std::optional<sockaddr_in> local = Name(&getsockname, fd), far = Name(&getpeername, fd);
+  return local && far && OnOneMachine(*local, *far) && Unpace(fd);
+}
+
 }  // namespace baton::transfer

@@ -99,6 +99,17 @@ TEST(Sockets, OnlyBbrBetweenTheTwoIsReplaced) {
   EXPECT_EQ(stranger.control(), "bbr");
 }
 
+TEST(Sockets, ASocketAtHandIsReplacedOnce) {
+  Socket listener, made;
+  listener.Bind("127.0.0.1");
+  if (!made.SetControl("bbr")) GTEST_SKIP() << "this kernel has no BBR, or does not let us use it";
+  EXPECT_FALSE(UnpaceLocalSocket(made.fd()));  // not connected: nobody knows to where
+  made.Connect(listener.Name());
+  EXPECT_TRUE(UnpaceLocalSocket(made.fd()));
+  EXPECT_FALSE(UnpaceLocalSocket(made.fd()));
+  EXPECT_EQ(made.control(), "reno");
+}
+
 // What others reach from outside keeps what the system chose.
 TEST(Sockets, AListenerThatOthersReachIsLeftAlone) {
   Socket listener;
