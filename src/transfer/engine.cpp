@@ -170,12 +170,10 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
       return Error(Code::kUnsupported, "memory of GPUs does not go over provider nixl: use efa, tcp or shm");
     return OpenNixl(options);
   }
-  Result<std::vector<std::unique_ptr<Fabric>>> rails = OpenLibfabricRails(options);
-  if (!rails) return rails.status();
-  if (!rails->empty()) return JoinAll(options, *std::move(rails));
-  Result<std::unique_ptr<Fabric>> fabric = OpenLibfabric(options);
-  if (!fabric) return fabric;
-  return cuda::WrapForDeviceMemory(*std::move(fabric), options.cuda_device);
+  Result<LibfabricFabrics> opened = OpenLibfabricFabrics(options);
+  if (!opened) return opened.status();
+  if (opened->rails) return JoinAll(options, std::move(opened->fabrics));
+  return cuda::WrapForDeviceMemory(std::move(opened->fabrics.front()), options.cuda_device);
 }
 
 uint64_t RandomEpoch() {

@@ -201,14 +201,12 @@ Result<std::vector<ProviderChoice>> QueryEfa(std::string_view fabric, bool hmem)
 
 // Which of the two ways over tcp: FABRIC "rxm" or "native", or the one that measured better. Device
 // memory over tcp is staged by us (cuda/staged_fabric.h): rxm would copy it synchronously.
-Result<ProviderChoice> QueryTcp(std::string_view fabric, const char* host) {
+Result<std::vector<ProviderChoice>> QueryTcp(std::string_view fabric, const char* host) {
   const bool old = FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18));
   const Wanted rxm{.provider = "tcp;ofi_rxm", .family = kTcpFamily, .node = host};
   // What is tcp's own since 1.18 was a provider of its own, net, before.
   const Wanted native{.provider = old ? "net" : "tcp", .family = kNativeTcpFamily, .node = host};
-  Result<std::vector<ProviderChoice>> all = QueryAll(fabric == "native" ? native : rxm);
-  if (!all) return all.status();
-  return std::move(all->front());
+  return QueryAll(fabric == "native" ? native : rxm);
 }
 
 // The IPv4 address that a rail of tcp is named by: itself, or the first one of an interface.
@@ -228,7 +226,9 @@ Result<ProviderChoice> ChooseTcpRail(const std::string& name, std::string_view f
   const std::string address = RailAddress(name);
   if (address.empty())
     return Error(Code::kInvalidArgument, "it is neither an IPv4 address nor an interface that has one");
-  return QueryTcp(fabric, address.c_str());
+  Result<std::vector<ProviderChoice>> found = QueryTcp(fabric, address.c_str());
+  if (!found) return found.status();
+  return std::move(found->front());
 }
 
 Result<ProviderChoice> ChooseEfaRail(const std::string& name, std::vector<ProviderChoice>& domains) {
@@ -279,7 +279,7 @@ std::string PickHost(const std::string& host) {
   return picked.empty() ? "127.0.0.1" : picked;
 }
 
-Result<ProviderChoice> ChooseProvider(const Options& options) {
+Result<std::vector<ProviderChoice>> ChooseProvider(const Options& options) {
   TuneEnvironment();
   const Result<ProviderKind> wanted = KindOf(options.provider, options.fabric);
   if (!wanted) return wanted.status();
@@ -287,9 +287,7 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
   Status no_efa;
   if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa || options.require_rdma) {
     Result<std::vector<ProviderChoice>> efa = QueryEfa(options.fabric, options.cuda_device.has_value());
-    if (efa.ok()) {
-      if (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa) return std::move(efa->front());
-    }
+    if (efa.ok() && (kind == ProviderKind::kAuto || kind == ProviderKind::kEfa)) return efa;
     no_efa = efa.status();
   }
   if (options.require_rdma)
@@ -302,29 +300,23 @@ Result<ProviderChoice> ChooseProvider(const Options& options) {
     return Error(Code::kUnsupported, "provider efa is not usable: {}; found {}", no_efa.message(),
                  FoundProviders());
   const std::string host = PickHost(options.host);
-  Result<ProviderChoice> tcp = QueryTcp(options.fabric, host.c_str());
+  Result<std::vector<ProviderChoice>> tcp = QueryTcp(options.fabric, host.c_str());
   if (tcp.ok()) return tcp;
   return Error(Code::kUnsupported, "no tcp provider can listen on {}: {}; found {}", host,
                tcp.status().message(), FoundProviders());
 }
 
-Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, const ProviderChoice& provider) {
+Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, std::vector<ProviderChoice> chosen) {
   for (size_t i = 0; i < options.rails.size(); ++i)
     if (std::find(options.rails.begin(), options.rails.begin() + i, options.rails[i]) !=
         options.rails.begin() + i)
       return Error(Code::kInvalidArgument, "rail \"{}\" is named twice", options.rails[i]);
-  std::vector<ProviderChoice> domains;
-  const bool efa = provider.family == kEfaFamily;
-  if (efa) {
-    Result<std::vector<ProviderChoice>> all = QueryEfa(options.fabric, options.cuda_device.has_value());
-    if (!all) return all.status();
-    domains = *std::move(all);
-    if (options.rails.empty()) return domains;
-  }
+  const bool efa = chosen.front().family == kEfaFamily;
+  if (efa && options.rails.empty()) return chosen;
   std::vector<ProviderChoice> rails;
   Status last;
   for (const std::string& name : options.rails) {
-    Result<ProviderChoice> rail = efa ? ChooseEfaRail(name, domains) : ChooseTcpRail(name, options.fabric);
+    Result<ProviderChoice> rail = efa ? ChooseEfaRail(name, chosen) : ChooseTcpRail(name, options.fabric);
     if (!rail) {
       last = rail.status().Prefixed("rail \"" + name + "\"");
       log::warn("transfer: left out: {}", last.message());

@@ -28,11 +28,12 @@ uint32_t ApiVersion();
 // "1.17.0 (API 1.17)" of the loaded library.
 std::string LibraryVersion();
 
-// By options.provider, fabric, host and require_rdma.
-Result<ProviderChoice> ChooseProvider(const Options& options);
-// What to open for each of options.rails, or, for efa without any, for every domain. Names that fit
-// nothing are left out with a warning; an error when none fits, or two are the same.
-Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, const ProviderChoice& provider);
+// By options.provider, fabric, host and require_rdma. For efa every domain, the one to take alone first.
+Result<std::vector<ProviderChoice>> ChooseProvider(const Options& options);
+// What to open for each of options.rails, or, for efa without any, for every domain; `chosen` is what
+// ChooseProvider gave. Names that fit nothing are left out with a warning; an error when none fits, or
+// two are the same.
+Result<std::vector<ProviderChoice>> ChooseRails(const Options& options, std::vector<ProviderChoice> chosen);
 
 // By the name of its domain, or of the device behind it.
 bool IsNamed(const ProviderChoice& domain, const std::string& name);

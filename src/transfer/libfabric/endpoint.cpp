@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "transfer/libfabric/calls.h"
+#include "transfer/libfabric/sockets.h"
 
 namespace baton::transfer {
 namespace {
@@ -18,7 +19,10 @@ Result<Endpoint> Endpoint::Open(ProviderChoice choice, uint64_t bind) {
   endpoint.choice = std::move(choice);
   if (Status s = endpoint.OpenObjects(bind); !s.ok()) return s;
   if (Status s = endpoint.ReadAddress(); !s.ok()) return s;
-  if (endpoint.is_efa()) endpoint.hardware = efa::Ask(endpoint.ep.get());
+  if (endpoint.is_efa())
+    endpoint.hardware = efa::Ask(endpoint.ep.get());
+  else
+    UnpaceLocalSockets(endpoint.address, {});  // what it accepts inherits from what it listens on
   return endpoint;
 }
 
@@ -103,6 +107,9 @@ Result<uint64_t> Endpoint::Insert(std::string_view peer) {
     }
     names_[known.handle] = name;
   }
+  // Each time: whoever restarted on an address is connected anew.
+  std::erase(fresh_, known.handle);
+  if (!is_efa() && OnOneMachine(address, peer)) fresh_.push_back(known.handle);
   ++known.users;
   return uint64_t{known.handle};
 }
@@ -126,8 +133,13 @@ void Endpoint::Erase(std::unordered_map<std::string, KnownAddress>::iterator kno
   }
   if (const int error = fi_av_remove(av.get(), &handle, 1, 0))
     log::warn("{}", Failed("fi_av_remove", error).message());
+  std::erase(fresh_, handle);
   names_.erase(handle);
   addresses_.erase(known);
+}
+
+void Endpoint::TuneConnection(uint64_t peer) {
+  if (std::erase(fresh_, peer)) UnpaceLocalSockets(address, names_[peer]);
 }
 
 // rxm (1.17 at least) crashes in fi_av_remove when it keeps the record of a connection that is not

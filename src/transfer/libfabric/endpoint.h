@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "transfer/libfabric/choice.h"
 #include "transfer/libfabric/efa.h"
@@ -22,6 +23,10 @@ struct Endpoint {
   void Remove(uint64_t peer);
   // Removes an address whoever uses it; their handles are void from here on.
   void Cut(const std::string& address);
+  // An operation to the peer has completed, so it is connected. Cheap after the first one.
+  void NoteConnected(uint64_t peer) {
+    if (!fresh_.empty()) TuneConnection(peer);
+  }
   // 0 or -FI_EAGAIN: what fi_trywait says of the queue; 0 where there is nothing to wait on.
   int TryWait();
 
@@ -56,10 +61,12 @@ struct Endpoint {
   Status OpenCq();
   Status ReadAddress();
   bool HasConnection(fi_addr_t handle);
+  void TuneConnection(uint64_t peer);
   void Erase(std::unordered_map<std::string, KnownAddress>::iterator known);
 
   std::unordered_map<std::string, KnownAddress> addresses_;
   std::unordered_map<uint64_t, std::string> names_;  // handle -> key of addresses_
+  std::vector<uint64_t> fresh_;  // handles of peers of this machine that are not known to be connected
 };
 
 }  // namespace baton::transfer

@@ -22,8 +22,8 @@ namespace baton::transfer {
 namespace {
 
 constexpr size_t kReadBatch = 64;
-// Writes longer than this are messages of their own: joined they measured no faster.
-constexpr uint64_t kJoinBytes = 16 << 10;
+// A message that holds this much waits for no further writes: what each costs is hardly seen any more.
+constexpr uint64_t kMessageBytes = 1 << 20;
 
 // Hardware that reads but would emulate writes by messages (p4d) does better to read. tcp's own
 // datagrams must: removing an address does not close its connection there (1.17 to 2.6), so a write
@@ -82,6 +82,7 @@ class LibfabricFabric final : public Fabric {
   // efa-direct on cards that need a receive for every immediate.
   bool PostsReceives() const { return info().mode & FI_RX_CQ_DATA; }
   PostResult WriteSplit(const WriteRequest& request, const Region& region, Status& why);
+  bool MessageIsFull() const { return joined_ == joins_ || joined_bytes_ >= kMessageBytes; }
   PostResult PostJoined(Status& why);
   PostResult PostImmediate(Status& why);
   void FailOpen(const Status& why);
@@ -111,7 +112,7 @@ class LibfabricFabric final : public Fabric {
   std::array<iovec, kMostJoined> sources_{};
   std::array<void*, kMostJoined> descs_{};
   std::array<fi_rma_iov, kMostJoined> targets_{};
-  size_t joined_ = 0, joins_ = 1;
+  size_t joined_ = 0, joined_bytes_ = 0, joins_ = 1;
   fi_rma_iov zero_target_{};  // of the open batch's immediate
   void* zero_source_ = nullptr;
   // Completions that found no room, or have not been read yet; reserved for all that there can be.
@@ -284,7 +285,7 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
     if (result == PostResult::kAgain) return result;
     if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
   }
-  if (joined_ == joins_ || (joined_ && request.bytes > kJoinBytes)) {
+  if (MessageIsFull()) {
     const PostResult result = PostJoined(why);
     if (result == PostResult::kAgain) return result;
     if (result == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
@@ -293,8 +294,9 @@ PostResult LibfabricFabric::WriteSplit(const WriteRequest& request, const Region
   sources_[joined_] = {region.memory.data + request.local_offset, request.bytes};
   descs_[joined_] = region.desc;
   targets_[joined_++] = {request.remote_address, request.bytes, request.remote_key};
+  joined_bytes_ += request.bytes;
   batches_.Add(request.peer, request.imm, request.context);
-  if (request.bytes <= kJoinBytes) return PostResult::kPosted;
+  if (!MessageIsFull()) return PostResult::kPosted;
   // It is in a batch already: what cannot be posted now goes with the next write or Poll.
   if (PostJoined(why) == PostResult::kFailed) FailOpen(std::exchange(why, Status()));
   return PostResult::kPosted;
@@ -319,7 +321,7 @@ PostResult LibfabricFabric::PostJoined(Status& why) {
   }
   zero_target_ = targets_[joined_ - 1];
   zero_source_ = sources_[joined_ - 1].iov_base;
-  joined_ = 0;
+  joined_ = joined_bytes_ = 0;
   return PostResult::kPosted;
 }
 
@@ -357,7 +359,7 @@ void LibfabricFabric::FailOpen(const Status& why) {
   WriteBatch* const batch = batches_.open();
   if (!batch) return;
   batches_.Close();
-  joined_ = 0;
+  joined_ = joined_bytes_ = 0;
   Completion failed;
   failed.kind = Completion::Kind::kFailed;
   failed.peer_lost = true;
@@ -373,6 +375,7 @@ void LibfabricFabric::Complete(Completion completion, void* context) {
     return;
   }
   WriteBatch* const batch = WriteBatch::Of(context);
+  if (completion.kind == Completion::Kind::kDone) endpoint_.NoteConnected(batch->peer);
   for (uint32_t i = 0; i < batch->count; ++i) {
     completion.context = batch->members[i];
     ready_.push_back(completion);
@@ -488,39 +491,55 @@ void KeepNear(const Options& options, std::vector<ProviderChoice>& choices) {
     std::erase_if(choices, [&](const ProviderChoice& choice) { return !near(choice); });
 }
 
-}  // namespace
-
-Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& options) {
-  Result<ProviderChoice> provider = ChooseProvider(options);
-  if (!provider) return provider.status();
+// Those of `choices` that can be opened; the rest is left out with a warning, the last of them in `why`.
+std::vector<std::unique_ptr<Fabric>> OpenRails(const Options& options, std::vector<ProviderChoice> choices, Status& why) {
   std::vector<std::unique_ptr<Fabric>> rails;
-  const bool automatic = options.rails.empty();
-  if (automatic && provider->family != kEfaFamily) return rails;
-  Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *provider);
-  if (!choices) return choices.status();
-  if (automatic) KeepNear(options, *choices);
-  Status last;
-  for (ProviderChoice& choice : *choices) {
+  for (ProviderChoice& choice : choices) {
     const std::string name = choice.rail;
     Result<std::unique_ptr<Fabric>> rail = OpenOne(options, std::move(choice), true);
-    last = rail.status();
+    why = rail.status();
     if (rail.ok() && !rails.empty() && (*rail)->traits().family != rails.front()->traits().family)
-      last = Error(Code::kUnsupported, "it is read from and the first rail is written to, or the other way round: "
-                   "set --transfer-write-mode");
-    if (last.ok())
+      why = Error(Code::kUnsupported, "it is read from and the first rail is written to, or the other way round: "
+                  "set --transfer-write-mode");
+    if (why.ok()) {
       rails.push_back(*std::move(rail));
-    else
-      log::warn("transfer: left out: rail \"{}\": {}", name, last.message());
+      continue;
+    }
+    log::warn("transfer: left out: rail \"{}\": {}", name, why.message());
   }
-  // Nobody asked for several: a single one may do what these cannot.
-  if (rails.empty() && !automatic) return last.Prefixed("none of the rails can be used");
   return rails;
 }
 
+Result<LibfabricFabrics> Alone(Result<std::unique_ptr<Fabric>> fabric) {
+  if (!fabric) return fabric.status();
+  LibfabricFabrics opened;
+  opened.fabrics.push_back(*std::move(fabric));
+  return opened;
+}
+
+}  // namespace
+
+Result<LibfabricFabrics> OpenLibfabricFabrics(const Options& options) {
+  Result<std::vector<ProviderChoice>> chosen = ChooseProvider(options);
+  if (!chosen) return chosen.status();
+  const bool automatic = options.rails.empty();
+  if (automatic && chosen->front().family != kEfaFamily)
+    return Alone(OpenOne(options, std::move(chosen->front()), false));
+  Result<std::vector<ProviderChoice>> choices = ChooseRails(options, *std::move(chosen));
+  if (!choices) return choices.status();
+  if (automatic) KeepNear(options, *choices);
+  Status why;
+  std::vector<std::unique_ptr<Fabric>> rails = OpenRails(options, *std::move(choices), why);
+  if (!rails.empty()) return LibfabricFabrics{.fabrics = std::move(rails), .rails = true};
+  // Nobody asked for several: a single one may do what these cannot.
+  if (automatic) return Alone(OpenLibfabric(options));
+  return why.Prefixed("none of the rails can be used");
+}
+
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options) {
-  Result<ProviderChoice> choice = ChooseProvider(options);
-  if (!choice) return choice.status();
-  return OpenOne(options, *std::move(choice), false);
+  Result<std::vector<ProviderChoice>> chosen = ChooseProvider(options);
+  if (!chosen) return chosen.status();
+  return OpenOne(options, std::move(chosen->front()), false);
 }
 
 }  // namespace baton::transfer

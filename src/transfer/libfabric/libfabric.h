@@ -16,10 +16,18 @@
 
 namespace baton::transfer {
 
-// Chooses by options.provider, host and require_rdma. kUnsupported names what was found instead.
+// What one Options opens: a fabric of its own, or rails that are to be joined (each with all its
+// objects: libfabric 1.17 crashed when endpoints shared them).
+struct LibfabricFabrics {
+  std::vector<std::unique_ptr<Fabric>> fabrics;  // at least one
+  bool rails = false;
+};
+
+// Chooses by options.provider, host and require_rdma, once. Rails: one for each of options.rails that
+// can be opened, with none given one for each EFA domain near the memory. kUnsupported names what was
+// found instead.
+Result<LibfabricFabrics> OpenLibfabricFabrics(const Options& options);
+// The same without rails: one endpoint, options.rails or not.
 Result<std::unique_ptr<Fabric>> OpenLibfabric(const Options& options);
-// One for each of options.rails that can be opened (each with all its objects: libfabric 1.17 crashed
-// when endpoints shared them); with none given for each EFA domain, and empty for tcp.
-Result<std::vector<std::unique_ptr<Fabric>>> OpenLibfabricRails(const Options& options);
 
 }  // namespace baton::transfer
