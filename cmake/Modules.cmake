@@ -54,6 +54,10 @@ function(_baton_add_tests name tests pch)
   _baton_pch(baton_${name}_test "${pch}")
   add_test(NAME ${name} COMMAND baton_${name}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  if(BATON_SANITIZE)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT
+      "TSAN_OPTIONS=second_deadlock_stack=1:history_size=4:suppressions=${CMAKE_SOURCE_DIR}/ci/tsan.supp")
+  endif()
 endfunction()
 
 function(baton_module name)

@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/flag_suggestion.h"
 #include "cli/router_command.h"
+#include "cli/signals.h"
 
 namespace {
 
@@ -48,6 +49,7 @@ int RunBound(std::vector<std::string> arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  baton::cli::DropLibrarySignalHandlers();
   const std::vector<std::string> all(argv + 1, argv + argc);
   if (all.empty() || all[0] == "--help" || all[0] == "-h" || all[0] == "help") {
     std::fputs(kUsage, all.empty() ? stderr : stdout);

@@ -1,4 +1,5 @@
 // `baton serve`.
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 
@@ -13,10 +14,10 @@
 namespace baton::cli {
 namespace {
 
-server::Server* g_server = nullptr;  // for the signal handler only
+std::atomic<server::Server*> g_server{nullptr};  // for the signal handler, which any thread may run
 
 void OnSignal(int) {
-  if (g_server) g_server->RequestStop();
+  if (server::Server* const server = g_server.load()) server->RequestStop();
 }
 
 int Fail(const Status& status) {

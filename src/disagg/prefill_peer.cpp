@@ -183,6 +183,8 @@ void PrefillPeer::SendGrant(Grant grant, std::function<void(Frame)> on_frame,
 
 asio::awaitable<void> PrefillPeer::RunGrant(Grant grant, std::function<void(Frame)> on_frame,
                                             std::function<void(Status)> on_closed) {
+  // A connection may fail at once (no descriptor left); the caller is not to hear of it in mid-call.
+  co_await asio::post(context_.strand, asio::use_awaitable);
   const TimePoint deadline = Now() + std::chrono::milliseconds(grant.deadline_ms) + 5s;
   auto stream = co_await context_.client->Start(origin_, MakePost("/baton/v1/grant", Encode(grant)), deadline);
   if (!stream.ok()) co_return on_closed(stream.status().Prefixed("prefill died or cannot be reached"));

@@ -50,7 +50,7 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   void Disconnect();
 
   // Sends the grant; frames arrive through `on_frame`, the end of the answer through `on_closed`
-  // (OK: after an End frame). All on the strand.
+  // (OK: after an End frame). All on the strand, and none before this call returns.
   void SendGrant(Grant grant, std::function<void(Frame)> on_frame, std::function<void(Status)> on_closed);
   void SendCancel(int64_t room);
 

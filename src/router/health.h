@@ -26,6 +26,8 @@ class HealthState {
       : rules_(rules), healthy_(!rules.enabled), patience_(rules.timeout) {}
 
   bool healthy() const { return healthy_; }
+  // As by Change::dead, and nothing good since.
+  bool dead() const { return failures_ >= rules_.failure_threshold; }
   // When to probe next; a time in the past means now.
   TimePoint next_probe() const { return next_probe_; }
   Duration patience() const { return patience_; }

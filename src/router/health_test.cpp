@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "router/registry.h"
+
 namespace baton::router {
 namespace {
 
@@ -117,6 +119,31 @@ TEST(Health, OutAfterTwoMissesAndBackWithinASecond) {
     EXPECT_LE(out - died, frozen ? ms(3400) : ms(1400)) << round;
     EXPECT_LE(in - back, ms(1000)) << round;
   }
+}
+
+// Whoever watches a worker hears of its death once, also when that came before the watch.
+TEST(Health, AWatchTellsOfADeathBeforeIt) {
+  RouterOptions options;
+  RouterMetrics metrics(false, {});
+  const auto registry = std::make_shared<Registry>(options, metrics);
+  const auto worker = registry->Add({.url = "http://10.0.0.1:1"});
+  ASSERT_TRUE(worker.ok());
+  registry->OnProbe(*worker, true, 1ms, kStart);
+  auto early = registry->Acquire(Role::kRegular, {}, kStart, {});
+  auto late = registry->Acquire(Role::kRegular, {}, kStart, {});
+  ASSERT_TRUE(early.ok() && late.ok());
+  int told_early = 0, told_late = 0;
+  early->Watch([&] { ++told_early; });
+  for (int i = 0; i < options.health.failure_threshold; ++i) {
+    EXPECT_EQ(told_early, 0);
+    registry->OnProbe(*worker, false, 1ms, kStart);
+  }
+  EXPECT_EQ(told_early, 1);
+  late->Watch([&] { ++told_late; });
+  EXPECT_EQ(told_late, 1);
+  registry->OnProbe(*worker, false, 1ms, kStart);
+  EXPECT_EQ(told_early, 1);
+  EXPECT_EQ(told_late, 1);
 }
 
 }  // namespace

@@ -84,9 +84,15 @@ Lease& Lease::operator=(Lease&& other) noexcept {
 }
 
 void Lease::Watch(std::function<void()> down) {
-  std::lock_guard lock(registry_->mutex_);
-  watch_ = ++worker_->next_watch_;
-  worker_->watches_.emplace(watch_, std::move(down));
+  {
+    std::lock_guard lock(registry_->mutex_);
+    if (!worker_->dead_ && !Registry::ProcessOf(*worker_).health_.dead()) {
+      watch_ = ++worker_->next_watch_;
+      worker_->watches_.emplace(watch_, std::move(down));
+      return;
+    }
+  }
+  down();  // it died between Acquire and now: nobody would tell
 }
 
 void Lease::Report(Breaker::Outcome outcome) {

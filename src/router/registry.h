@@ -134,7 +134,8 @@ class Lease {
   std::optional<uint16_t> bootstrap_port() const { return bootstrap_port_; }
   const DpRank& rank() const { return rank_; }
 
-  // `down` runs when health checks declare the worker dead while the lease lives, on any thread.
+  // `down` runs when health checks declare the worker dead while the lease lives, on any thread; now,
+  // when they have already.
   void Watch(std::function<void()> down);
   // Tells the breaker now; the load stays until Settle or destruction.
   void Report(Breaker::Outcome outcome);

@@ -212,7 +212,11 @@ void EngineCore::OpenSlot(uint32_t index) {
 }
 
 void EngineCore::ConsumeCredit(const SlotTable::Entry* entry, Imm imm) {
-  if (credits_.unlimited() || !entry || entry->generation != imm.generation) return;
+  // What names a slot before it was opened comes from nobody who was told of it; and whoever takes the
+  // slot now may be writing the peer.
+  if (credits_.unlimited() || !entry || entry->generation != imm.generation ||
+      entry->state == SlotTable::State::kFree)
+    return;
   const Peer* peer = entry->owner ? entry->owner : FindPeer(entry->peer);
   if (peer && peer->inbound < kMailboxCells) credits_.Consume(peer->inbound);
 }

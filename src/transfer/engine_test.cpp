@@ -402,6 +402,34 @@ TEST_F(EngineTest, ManyThreadsPushAtOnce) {
   ExpectIdle();
 }
 
+// The worker may end a send before Begin has returned.
+TEST_F(EngineTest, SendsThatEndAtOnceKeepTheirNames) {
+  constexpr int kThreads = 4, kSends = 150;
+  const Slot slot = Expect();
+  std::atomic<uint32_t> failures{0};
+  std::vector<std::jthread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kSends; ++i) {
+        const auto send = sender_.engine->Begin(to_receiver_, slot, {0}, {0}, Now() - 1s);
+        if (!send.ok()) {
+          ++failures;
+          continue;
+        }
+        const std::vector<transfer::Run> runs = {{0, 0, 8}, {8, 8, 8}};
+        (void)sender_.engine->Push(*send, runs);  // it may be over already
+        const auto event = sender_.log.WaitSend(*send);
+        if (!event || event->kind != Event::Kind::kSendFailed || sender_.log.CountSend(*send) != 1) ++failures;
+        if (sender_.engine->Push(*send, runs).ok()) ++failures;
+      }
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(failures.load(), 0u);
+  receiver_.engine->Release(slot);
+  ExpectIdle();
+}
+
 class SmallEngineTest : public EngineTest {
  protected:
   static Options Small() {

@@ -37,8 +37,9 @@ Result<SendId> SendTable::Begin(const Route& route) {
   entry.pushed.store(uint64_t{entry.generation} << 32, std::memory_order_relaxed);
   entry.control.store((uint64_t{entry.generation} << 32) | kLiveBit | kOpenBit,
                       std::memory_order_release);
-  dirty_.Mark(*index);
-  return Name(*index);
+  const SendId send = Name(*index);
+  dirty_.Mark(*index);  // from here on the worker may end it and name the next one
+  return send;
 }
 
 Status SendTable::CheckRun(const Entry& entry, const Run& run) const {
@@ -51,6 +52,16 @@ Status SendTable::CheckRun(const Entry& entry, const Run& run) const {
     return Error(Code::kOutOfRange, "run of {} bytes at {} leaves the peer's region of {} bytes",
                  run.bytes, run.remote_offset, remote);
   return Status::Ok();
+}
+
+// False, and nothing is changed, when the entry is another send's by now.
+bool SendTable::AddPushed(Entry& entry, uint64_t generation, uint64_t count) {
+  uint64_t seen = entry.pushed.load(std::memory_order_relaxed);
+  do {
+    if ((seen >> 32) != generation) return false;
+  } while (!entry.pushed.compare_exchange_weak(seen, seen + count, std::memory_order_acq_rel,
+                                               std::memory_order_relaxed));
+  return true;
 }
 
 Result<uint32_t> SendTable::Push(SendId send, std::span<const Run> runs) {
@@ -75,15 +86,10 @@ Result<uint32_t> SendTable::Push(SendId send, std::span<const Run> runs) {
   if (writes > ~0u) return Error(Code::kOutOfRange, "{} writes in one push", writes);
 
   // Announce before publishing: the worker ends a finished send only when it has taken all.
-  const uint64_t before = entry.pushed.fetch_add(count, std::memory_order_acq_rel);
-  if ((before >> 32) != generation) {
-    entry.pushed.fetch_sub(count, std::memory_order_acq_rel);
-    dirty_.Mark(index);
-    return Error(Code::kCancelled, "the send has ended");
-  }
+  if (!AddPushed(entry, generation, count)) return Error(Code::kCancelled, "the send has ended");
   uint64_t position;
   if (!ring_.Reserve(count, position)) {
-    entry.pushed.fetch_sub(count, std::memory_order_acq_rel);
+    (void)AddPushed(entry, generation, uint64_t{0} - count);
     dirty_.Mark(index);  // the worker may have seen the higher count: let it look again
     return Error(Code::kResourceExhausted,
                  "{} runs more than the {} that may wait: push again when some were sent", count,

@@ -48,7 +48,7 @@ class SendTable {
   struct Entry {
     // generation << 32 | flags
     std::atomic<uint64_t> control{0};
-    // generation << 32 | runs pushed, so that a push for an earlier send is noticed and undone
+    // generation << 32 | runs pushed, so that a push for an earlier send changes nothing
     std::atomic<uint64_t> pushed{0};
     // For Push's bounds check; atomics because a late push may read them while Begin writes.
     std::atomic<uint64_t> local_bytes{0}, remote_bytes{0};
@@ -147,6 +147,7 @@ class SendTable {
 
  private:
   Status CheckRun(const Entry& entry, const Run& run) const;
+  static bool AddPushed(Entry& entry, uint64_t generation, uint64_t count);
   void Ask(SendId send, uint64_t bits);
   Requests TakeRequests(uint32_t index);
   void AppendRun(Entry& entry, const Run& run);

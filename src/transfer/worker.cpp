@@ -64,7 +64,7 @@ bool Worker::Run(std::function<void()> run, TimePoint deadline) {
   tasks_.push_back(task);
   has_tasks_.store(true);
   Wake();
-  task_done_.wait_until(lock, deadline, [&] { return task->done; });
+  task_done_.wait_until(lock, deadline, [&] { return task->done || task->abandoned; });
   if (!task->started) {
     task->abandoned = true;
     return false;
@@ -106,10 +106,11 @@ void Worker::Loop() {
       Sleep(result.outstanding, now - active_at);
   }
   core_->Shutdown(Now());
-  // Nobody runs what is left; its callers learn so from `stop_` or their deadline.
+  // Nobody runs what is left.
   std::lock_guard lock(mutex_);
   for (const auto& task : tasks_) task->abandoned = true;
   tasks_.clear();
+  task_done_.notify_all();
 }
 
 void Worker::Sleep(bool outstanding, Duration quiet) {

@@ -25,7 +25,9 @@ void Incoming::Pull(const Targets& targets, const Socket& socket, TimePoint now,
   if (room == 0 || channel.closed.load(std::memory_order_seq_cst)) return;
   Batch batch;
   Fetch(targets, available, room, batch);
-  // The writer gave up while we copied: its memory may have changed under us. Report nothing.
+  // The writer gave up while we copied: its memory may have changed under us. Report nothing. The fence
+  // keeps the copy's reads before this one.
+  std::atomic_thread_fence(std::memory_order_acquire);
   if (channel.closed.load(std::memory_order_seq_cst)) return;
   for (uint32_t i = 0; i < batch.count; ++i) {
     Entry& entry = channel.entries[(head_ + i) % kEntries];
