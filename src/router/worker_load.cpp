@@ -1,6 +1,7 @@
 #include "router/worker_load.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/json.h"
 
@@ -10,12 +11,15 @@ namespace {
 // A request that nothing is known about, tokens of KV.
 constexpr double kTypicalTokens = 1024;
 constexpr int64_t kMaxRank = 4095;
+constexpr double kMostCounted = 1e15;  // sums of these stay exact
 
+// What no count of a worker can be is no count.
 std::optional<int64_t> Number(const json::object& from, std::string_view key) {
   const json::value* found = json::Find(from, key);
-  if (found && found->is_int64()) return found->get_int64();
-  if (found && found->is_double()) return static_cast<int64_t>(found->get_double());
-  return std::nullopt;
+  if (!found || !(found->is_int64() || found->is_double())) return std::nullopt;
+  const double number = found->to_number<double>();
+  if (!(std::abs(number) <= kMostCounted)) return std::nullopt;
+  return static_cast<int64_t>(number);
 }
 
 bool AddRank(const json::object& rank, bool old_form, LoadReport* sum) {

@@ -25,7 +25,8 @@ TEST(LoadReport, BothFormsAreRead) {
 
 TEST(LoadReport, AnythingElseIsNone) {
   for (const char* body : {"", "{", "[]", "{}", "7", R"({"loads":[]})", R"({"loads":{}})", R"([{"num_reqs":1}])",
-                           R"({"loads":[{"num_tokens":5}]})", R"(["x"])", R"({"choices":[]})"}) {
+                           R"({"loads":[{"num_tokens":5}]})", R"(["x"])",
+                           R"({"loads":[{"num_used_tokens":144444444444444154444}]})", R"([{"num_tokens":-1e300}])", R"({"choices":[]})"}) {
     EXPECT_FALSE(ReadLoadReport(body)) << body;
   }
 }

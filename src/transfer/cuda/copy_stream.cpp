@@ -56,10 +56,10 @@ CopyStream::~CopyStream() {
   if (module_) driver_.api().ModuleUnload(module_);
 }
 
-uint64_t CopyStream::Add(DevicePtr to, DevicePtr from, uint64_t bytes, bool by_engine) {
+uint64_t CopyStream::Add(DevicePtr to, DevicePtr from, uint64_t bytes, uint64_t kernel_bytes) {
   if (waiting_count_ == kBatch) Flush();
   waiting_[waiting_count_] = {to, from, bytes};
-  by_engine_[waiting_count_++] = by_engine;
+  by_engine_[waiting_count_++] = bytes > kernel_bytes;
   return ++issued_;
 }
 
@@ -75,7 +75,7 @@ void CopyStream::Flush() {
     const bool aligned = (copy.to | copy.from | copy.bytes) % kVector == 0;
     const bool fits = list_tail_ - list_head_ < kListEntries;
     // One copy gains nothing by the kernel.
-    if (kernel_ && aligned && fits && !by_engine_[i] && copy.bytes <= kKernelBytes && waiting_count_ > 1) {
+    if (kernel_ && aligned && fits && !by_engine_[i] && waiting_count_ > 1) {
       if (list_tail_ % kListEntries == 0 && count) {  // a launch reads its entries in a row
         Launch(first, count, longest);
         first = list_tail_;

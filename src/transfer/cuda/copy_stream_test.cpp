@@ -72,11 +72,11 @@ void RunBatches(CopyStream& stream, Driver& driver, int device, bool by_engine) 
     std::shuffle(pieces.begin(), pieces.end(), random);
     uint64_t ticket = 0;
     for (const Piece& piece : pieces)
-      ticket = stream.Add(AsDevice(pinned->data()) + piece.offset, AsDevice(one->span().data) + piece.offset, piece.bytes, by_engine);
+      ticket = stream.Add(AsDevice(pinned->data()) + piece.offset, AsDevice(one->span().data) + piece.offset, piece.bytes, by_engine ? 0 : CopyStream::kKernelBytes);
     ASSERT_TRUE(stream.Wait(ticket, Now() + kLong).ok());
     ASSERT_EQ(std::memcmp(pinned->data(), expected.data(), kBytes), 0) << "round " << round;
     for (const Piece& piece : pieces) {
-      ticket = stream.Add(AsDevice(two->span().data) + piece.offset, AsDevice(pinned->data()) + piece.offset, piece.bytes, by_engine);
+      ticket = stream.Add(AsDevice(two->span().data) + piece.offset, AsDevice(pinned->data()) + piece.offset, piece.bytes, by_engine ? 0 : CopyStream::kKernelBytes);
       if (random() % 20 == 0) stream.Flush();
     }
     stream.Flush();

@@ -74,7 +74,6 @@ class StagedFabric final : public Fabric {
   std::unordered_map<uint64_t, Peer> peers_;
   uint64_t next_peer_ = 1;
   std::map<uint32_t, OutgoingRing*> writers_;  // by the number that acknowledgements name: rings in use
-  uint32_t next_writer_ = 0;
   std::map<uint32_t, std::unique_ptr<IncomingArea>> areas_;
   uint32_t next_area_ = 0, most_areas_ = kMaxAreas;
   // Closed, with operations of the fabric below that have not ended.

@@ -11,7 +11,7 @@
 namespace baton::transfer::shm {
 
 inline constexpr uint64_t kMagic = 0x33304D48534E5442;  // "BTNSHM03"
-inline constexpr uint32_t kEntries = 512;
+inline constexpr uint32_t kEntries = 2048;
 inline constexpr uint32_t kInlineBytes = 16;
 inline constexpr uint32_t kUnshared = ~0u;
 inline constexpr uint64_t kDeviceSource = 0;  // as `source`: the region is in device memory

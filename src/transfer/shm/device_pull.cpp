@@ -85,7 +85,8 @@ int DevicePull::FromDevice(Region& region, uint64_t offset, std::byte* place, co
     place = detour;
   }
   piece.stream = stream;
-  piece.ticket = stream->Add(cuda::AsDevice(place), from + offset, piece.bytes, by_engine);
+  const uint64_t by_kernel = by_engine ? 0 : to_host ? cuda::CopyStream::kKernelBytes : cuda::CopyStream::kPeerKernelBytes;
+  piece.ticket = stream->Add(cuda::AsDevice(place), from + offset, piece.bytes, by_kernel);
   return 0;
 }
 

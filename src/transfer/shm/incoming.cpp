@@ -87,7 +87,7 @@ void Incoming::PullDevices(const Targets& targets, const Socket& socket, TimePoi
     RingWriter(socket, tail - head_, bytes);
   }
   const DevicePull::Writer writer{memory_, pid_, refusal_};
-  for (uint64_t begun = 0; taken_ != tail && pull().HasRoom() && begun < kBatchBytes; ++taken_) {
+  for (uint64_t begun = 0; taken_ != tail && pull().HasRoom() && begun < kDeviceBatchBytes; ++taken_) {
     const Entry& entry = channel.entries[taken_ % kEntries];
     begun += entry.bytes;
     if (!pull_->Take(entry, targets, writer, now)) break;

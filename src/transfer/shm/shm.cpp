@@ -135,7 +135,7 @@ Status ShmFabric::Open(std::optional<int> device) {
   traits_.rails = {"host"};
   traits_.write_path = "software";
   traits_.max_write_bytes = kMaxWriteBytes;
-  traits_.max_in_flight = 2048;
+  traits_.max_in_flight = 4 * kEntries;
   traits_.max_in_flight_peer = kEntries;
   return Status::Ok();
 }
