@@ -1,11 +1,14 @@
 #include "router/prober.h"
 
+#include <algorithm>
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "common/json.h"
@@ -17,7 +20,10 @@ namespace baton::router {
 namespace {
 
 constexpr Duration kMetadataTime = std::chrono::seconds(2);
+// Between questions that a worker does not answer: a worker that has no such route is not asked for ever
+// at the pace of its health checks.
 constexpr Duration kInfoRetry = std::chrono::seconds(1);
+constexpr Duration kMostInfoRetry = std::chrono::seconds(30);
 constexpr size_t kMaxInfoBytes = 4 << 20;
 
 struct Bell {
@@ -25,6 +31,18 @@ struct Bell {
       : timer(executor), load_timer(std::make_shared<asio::steady_timer>(executor)) {}
   asio::steady_timer timer;
   std::shared_ptr<asio::steady_timer> load_timer;
+};
+
+// When to ask a worker that takes requests already for its metadata. Used on the prober's strand.
+struct Questions {
+  bool asking = false;
+  Duration pause = kInfoRetry;
+  TimePoint next{};
+  void Answered(bool good, TimePoint now) {
+    next = now + pause;
+    pause = good ? kInfoRetry : std::min(2 * pause, kMostInfoRetry);
+    if (good) next = now;
+  }
 };
 
 asio::awaitable<Result<http::Response>> Get(std::shared_ptr<Services> services, WorkerPtr worker,
@@ -60,35 +78,56 @@ void TellProblem(const Worker& worker, const Result<http::Response>& answer, std
   *last = std::move(problem);
 }
 
-asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker,
-                            Registry::ProbePlan plan, std::string* last_problem) {
+// Of a worker that takes requests: the other side is told of it once it says who it is.
+asio::awaitable<void> LearnLate(std::shared_ptr<Services> services, WorkerPtr worker, std::string api_key,
+                                std::shared_ptr<Questions> questions) {
+  questions->asking = true;
+  const bool good = co_await FetchMetadata(services, worker, std::move(api_key));
+  questions->asking = false;
+  questions->Answered(good, Now());
+  if (good && services->registry->IsHealthy(worker)) Introduce(services, worker);
+}
+
+asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker, Registry::ProbePlan plan,
+                            std::string* last_problem, std::shared_ptr<Questions> questions) {
   const TimePoint started = Now();
   auto answer = co_await Get(services, worker, services->options.health.endpoint, plan.api_key,
                              started + plan.patience);
   const TimePoint ended = Now();
   const bool good = answer.ok() && answer->status / 100 == 2;
   TellProblem(*worker, answer, last_problem);
-  // Before the worker takes requests, since they may need its bootstrap port.
-  if (good && plan.wants_info) (void)co_await FetchMetadata(services, worker, plan.api_key);
+  // Once before the worker takes requests, since they may need its bootstrap port. When it does not
+  // answer it is asked again beside the health checks, which must not wait for that.
+  if (good && plan.wants_info && !plan.healthy) {
+    questions->Answered(co_await FetchMetadata(services, worker, plan.api_key), Now());
+  }
   services->registry->OnProbe(worker, good, ended - started, Now());
   if (good && !plan.healthy && services->registry->IsHealthy(worker)) Introduce(services, worker);
+  if (good && plan.wants_info && plan.healthy && !questions->asking && Now() >= questions->next) {
+    asio::co_spawn(co_await asio::this_coro::executor, LearnLate(services, worker, plan.api_key, questions),
+                   [](std::exception_ptr error) {
+                     if (error) log::error("router: a question for metadata ended by an exception");
+                   });
+  }
 }
 
 asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr worker,
                                 std::shared_ptr<Bell> bell) {
   std::string last_problem;
+  const auto questions = std::make_shared<Questions>();
   while (!services->stopped) {
     const Registry::ProbePlan plan = services->registry->NextProbe(worker);
     if (plan.removed) co_return;
     if (!plan.enabled) {
-      // The ranks must be known, and nobody else tells when the worker is there.
-      if (co_await FetchMetadata(services, worker, plan.api_key) || !services->options.dp_aware) co_return;
-      bell->timer.expires_after(kInfoRetry);
+      // Nobody else tells when the worker is there.
+      co_await LearnLate(services, worker, plan.api_key, questions);
+      if (questions->next <= Now()) co_return;
+      bell->timer.expires_at(questions->next);
       co_await bell->timer.async_wait(asio::as_tuple(asio::use_awaitable));
       continue;
     }
     if (Now() >= plan.at) {
-      co_await Probe(services, worker, plan, &last_problem);
+      co_await Probe(services, worker, plan, &last_problem, questions);
       continue;
     }
     bell->timer.expires_at(plan.at);

@@ -1,6 +1,6 @@
 // Active health checks: one coroutine per worker. Asks /health at the times that its HealthState
-// says, and reads the worker's metadata when it comes up. Ends when the worker is removed or the
-// router stops.
+// says, and reads the worker's metadata when it comes up, asking until it is told. Ends when the worker
+// is removed or the router stops.
 #pragma once
 
 #include <memory>

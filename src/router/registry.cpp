@@ -520,7 +520,7 @@ Registry::ProbePlan Registry::NextProbe(const WorkerPtr& worker) const {
   plan.at = process.health_.next_probe();
   plan.patience = process.health_.patience();
   plan.healthy = process.health_.healthy();
-  plan.wants_info = !plan.healthy || (options_.dp_aware && !process.told_);
+  plan.wants_info = !plan.healthy || !process.told_;
   plan.api_key = process.config_.api_key;
   return plan;
 }

@@ -113,6 +113,10 @@ TEST(Routes, WorkersCanBeAddedAndRemoved) {
   EXPECT_EQ(list->at("stats").at("decode_count").as_int64(), 2);
   EXPECT_EQ(fleet.Fetch("PUT", location, R"({"priority":9})").status, 202);
   EXPECT_EQ(json::Parse(fleet.Get(location).body)->at("priority").as_int64(), 9);
+  for (const char* refused : {R"({"bootstrap_port":1})", R"({"disable_health_check":true})", R"({"priorty":1})"}) {
+    EXPECT_EQ(fleet.Fetch("PUT", location, refused).status, 400) << refused;
+  }
+  EXPECT_EQ(fleet.Post("/workers", R"({"url":"http://127.0.0.1:9","worker_type":"decode","zone":"a"})").status, 400);
 
   fleet.decode[0]->Set(Hang());
   more.Set(AnswerJson(200, R"({"ok":1})"));

@@ -136,7 +136,18 @@ class FakeWorker {
         return response;
       });
     };
-    json_route("/server_info", R"({"served_model_name":"tiny","tp_size":1,"disaggregation_mode":"prefill","disaggregation_bootstrap_port":4321,"version":7})");
+    fixed("/server_info", [state] {
+      ++state->questions;
+      std::lock_guard lock(state->mutex);
+      http::Response response;
+      response.status = state->info.empty() ? 503 : 200;
+      response.body = state->info;
+      return response;
+    });
+    fixed("/baton/v1/pair", [state] {
+      ++state->pairs;
+      return http::Response{};
+    });
     json_route("/model_info", R"({"model_path":"tiny"})");
     json_route("/v1/models", R"({"object":"list","data":[{"id":"tiny"}]})");
     json_route("/flush_cache", "ok");
@@ -160,6 +171,15 @@ class FakeWorker {
     state_->script = std::move(script);
   }
   void SetHealth(int status) { state_->health = status; }
+  // The body of GET /server_info; "" is a 503.
+  void SetInfo(std::string body) {
+    std::lock_guard lock(state_->mutex);
+    state_->info = std::move(body);
+  }
+  // How often /server_info was asked.
+  int questions() const { return state_->questions; }
+  // How often it was introduced to a prefill server.
+  int pairs() const { return state_->pairs; }
   // The body of GET /get_load.
   void SetLoad(std::string body) {
     std::lock_guard lock(state_->mutex);
@@ -193,12 +213,15 @@ class FakeWorker {
   struct State {
     mutable std::mutex mutex;
     Script script = AnswerJson(200, "{}");
+    std::string info = R"({"served_model_name":"tiny","tp_size":1,"disaggregation_mode":"prefill","disaggregation_bootstrap_port":4321,"version":7})";
     std::string load = R"([{"dp_rank":0,"num_tokens":5},{"dp_rank":1,"num_tokens":6}])";
     std::vector<std::string> bodies;
     std::vector<http::Headers> headers;
     std::atomic<int> health{200};
     std::atomic<int> disconnects{0};
     std::atomic<int> probes{0};
+    std::atomic<int> questions{0};
+    std::atomic<int> pairs{0};
     std::atomic<TimePoint> last_disconnect{TimePoint{}};
   };
   std::shared_ptr<State> state_;

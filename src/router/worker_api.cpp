@@ -97,6 +97,7 @@ http::Response Accepted(const WorkerPtr& worker, std::string_view what) {
 asio::awaitable<http::Response> PostWorker(std::shared_ptr<Services> services, http::Request& request) {
   const auto body = BodyObject(request);
   if (!body.ok()) co_return ApiError(body.status());
+  if (const Status known = CheckKnownFields(*body); !known.ok()) co_return ApiError(known);
   auto config = ReadNewWorker(services->options.pd_disaggregation, *body);
   if (!config.ok()) co_return ApiError(config.status());
   const auto worker = AddAndProbe(services, std::move(*config));
@@ -131,6 +132,11 @@ asio::awaitable<http::Response> PutWorker(std::shared_ptr<Services> services, ht
   if (!body.ok()) co_return ApiError(body.status());
   const auto view = services->registry->View(IdOf(request));
   if (!view.ok()) co_return ApiError(view.status());
+  if (const Status known = CheckKnownFields(*body); !known.ok()) co_return ApiError(known);
+  for (const char* fixed : {"url", "worker_type", "bootstrap_port", "disable_health_check"}) {
+    if (!json::Find(*body, fixed)) continue;
+    co_return ApiError(400, "BAD_REQUEST", fmt::format("{} of a worker cannot be changed: DELETE it and POST it again", fixed));
+  }
   WorkerConfig changed = view->config;
   FieldReader reader(*body);
   reader.Text("api_key", &changed.api_key);
