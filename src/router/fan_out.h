@@ -5,10 +5,15 @@
 #include <memory>
 
 #include "http/server.h"
+#include "common/status.h"
 #include "router/services.h"
 
 namespace baton::router {
 
 void InstallFanOut(std::shared_ptr<Services> services, http::Server& server);
+
+// A worker's JSON with "***" for every text whose name says that it is a key, password, secret or
+// token, at any depth. kInvalidArgument when it is no JSON.
+Result<std::string> WithoutSecrets(std::string_view body);
 
 }  // namespace baton::router
