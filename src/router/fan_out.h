@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 
-#include "http/server.h"
 #include "common/status.h"
+#include "http/server.h"
 #include "router/services.h"
 
 namespace baton::router {
