@@ -314,13 +314,20 @@ bool Connection::StartBody() {
     Reject(413, fmt::format("the request body is larger than {} bytes", options.max_body_bytes));
     return false;
   }
+  const bool all_here = framing_.length && *framing_.length <= buffer_.size();
+  // A body that nobody will look at costs neither memory nor time; one that is here already costs
+  // the client no new connection.
+  if (!all_here && !core_->WantsBody(request_)) {
+    wants_keep_alive_ = false;
+    Dispatch();
+    return false;
+  }
   body_received_ = 0;
   if (framing_.length) request_.body.reserve(std::min<size_t>(*framing_.length, kReservedBodyBytes));
   if (framing_.chunked) decoder_.emplace(options.max_body_bytes);
   state_ = State::kBody;
   if (buffer_.empty() && !http10_ && request_.headers.Has("Expect"))
     transport_.WriteBestEffort("HTTP/1.1 100 Continue\r\n\r\n");
-  const bool all_here = framing_.length && *framing_.length <= buffer_.size();
   if (!all_here) transport_.SetDeadline(Now() + options.body_timeout, Transport::Wait::kBody);
   return true;
 }

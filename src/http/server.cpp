@@ -164,6 +164,10 @@ void Server::SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)
   impl_->core->set_filter(std::move(filter));
 }
 
+void Server::SetBodyGate(std::function<bool(const Request&)> wanted) {
+  impl_->core->set_body_gate(std::move(wanted));
+}
+
 void Server::SetObserver(std::function<void(const Request&, const Outcome&)> observer) {
   impl_->core->set_observer(std::move(observer));
 }

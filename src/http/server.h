@@ -105,6 +105,10 @@ class Server {
   void SetFallback(Handler handler);
   // Runs before every route; return false when it has answered (authentication, CORS preflight).
   void SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter);
+  // Asked once the head is here, before `100 Continue`: false for a request that the filter will
+  // refuse. Such a one, like one without a route, is answered without its body being read, and its
+  // connection closes. Does not answer by itself.
+  void SetBodyGate(std::function<bool(const Request&)> wanted);
   // Body of the answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503).
   void SetErrorBody(std::function<Response(int status, std::string_view message)> make);
 

@@ -19,6 +19,11 @@ Response ServerCore::MakeError(int status, std::string_view message) const {
   return response;
 }
 
+bool ServerCore::WantsBody(const Request& request) const {
+  if (body_gate_ && !body_gate_(request)) return false;
+  return fallback_ || routes_.Find(request.method, request.path).handler;
+}
+
 asio::awaitable<void> ServerCore::Handle(Request& request, Responder& responder) const {
   if (filter_ && !co_await filter_(request, responder)) co_return;
   const RouteTable::Match match = routes_.Find(request.method, request.path);

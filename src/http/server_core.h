@@ -28,6 +28,7 @@ class ServerCore {
   void set_filter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter) {
     filter_ = std::move(filter);
   }
+  void set_body_gate(std::function<bool(const Request&)> wanted) { body_gate_ = std::move(wanted); }
   void set_observer(std::function<void(const Request&, const Outcome&)> observer) {
     observer_ = std::move(observer);
   }
@@ -38,6 +39,9 @@ class ServerCore {
 
   // The server's own answer for `status`; never throws.
   Response MakeError(int status, std::string_view message) const;
+
+  // Whether anybody will look at the body of this request, whose head alone is here.
+  bool WantsBody(const Request& request) const;
 
   // Runs filter, route or fallback. What a handler throws passes through.
   asio::awaitable<void> Handle(Request& request, Responder& responder) const;
@@ -63,6 +67,7 @@ class ServerCore {
   RouteTable routes_;
   Handler fallback_;
   std::function<asio::awaitable<bool>(Request&, Responder&)> filter_;
+  std::function<bool(const Request&)> body_gate_;
   std::function<Response(int, std::string_view)> error_body_;
   std::function<void(const Request&, const Outcome&)> observer_;
   std::unique_ptr<TlsServerContext> tls_;

@@ -50,6 +50,40 @@ TEST(ServerLimits, LargeBodyGets413EvenWhileTheClientIsSending) {
   EXPECT_EQ(StatusOf(exact.ReadResponse()), 200);
 }
 
+TEST(ServerLimits, RefusedRequestsAreAnsweredWithoutTheirBody) {
+  TestServer server;
+  server->SetBodyGate([](const Request& request) { return request.headers.Has("Authorization"); });
+  server->SetFilter([](Request& request, Responder& responder) -> asio::awaitable<bool> {
+    if (request.headers.Has("Authorization")) co_return true;
+    Response response;
+    response.status = 401;
+    (void)co_await responder.Send(std::move(response));
+    co_return false;
+  });
+  server.Start();
+  const std::string key = "Authorization: k\r\n";
+  const struct { std::string line; std::string fields; int status; } cases[] = {
+      {"POST /echo", "", 401}, {"POST /nowhere", key, 404}, {"DELETE /echo", key, 405}};
+  for (const auto& c : cases) {
+    for (const char* framing : {"Content-Length: 3000000\r\n", "Transfer-Encoding: chunked\r\n",
+                                "Content-Length: 3000000\r\nExpect: 100-continue\r\n"}) {
+      RawSocket socket = server.Connect();
+      ASSERT_TRUE(socket.Send(c.line + " HTTP/1.1\r\nHost: x\r\n" + c.fields + framing + "\r\n"));
+      EXPECT_EQ(StatusOf(socket.ReadToEnd()), c.status) << c.line << " " << framing;
+    }
+  }
+  // A body that is here already leaves the connection as it is.
+  RawSocket kept = server.Connect();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(kept.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"));
+    EXPECT_EQ(StatusOf(kept.ReadResponse()), 401);
+  }
+  RawSocket welcome = server.Connect();
+  ASSERT_TRUE(welcome.Send("POST /echo HTTP/1.1\r\nHost: x\r\n" + key + "Content-Length: 4\r\n\r\n"));
+  ASSERT_TRUE(welcome.Send("abcd"));
+  EXPECT_EQ(BodyOf(welcome.ReadResponse()), "abcd");
+}
+
 TEST(ServerLimits, LargeHeaderGets431) {
   TestServer server(Small());
   server.Start();

@@ -116,6 +116,38 @@ asio::awaitable<http::Response> AskFirst(std::shared_ptr<Services> services, std
   co_return NoWorkerAnswered(target, last);
 }
 
+bool NamesASecret(std::string_view name) {
+  std::string lower(name);
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (const char* ending : {"_key", "_keys", "apikey"}) {
+    if (lower.ends_with(ending)) return true;
+  }
+  if (lower.find("password") != std::string::npos || lower.find("secret") != std::string::npos) return true;
+  const size_t token = lower.find("token");
+  return token != std::string::npos && lower.compare(token, 9, "tokenizer") != 0;
+}
+
+// Numbers stay: counts of tokens are no secrets.
+void Mask(json::value& value, bool secret) {
+  if (value.is_object()) {
+    for (auto& member : value.get_object()) Mask(member.value(), secret || NamesASecret(member.key()));
+  } else if (value.is_array()) {
+    for (json::value& item : value.get_array()) Mask(item, secret);
+  } else if (secret && value.is_string() && !value.get_string().empty()) {
+    value = "***";
+  }
+}
+
+// Open to clients without a key, while SGLang's answer holds the keys of the worker.
+asio::awaitable<http::Response> ServerInfo(std::shared_ptr<Services> services, http::Request&) {
+  http::Response response = co_await AskFirst(services, "/server_info", "/get_server_info");
+  if (response.status / 100 != 2) co_return response;
+  auto masked = WithoutSecrets(response.body);
+  if (!masked.ok()) co_return NoWorkerAnswered("/server_info", masked.status().message());
+  response.body = std::move(*masked);
+  co_return response;
+}
+
 // To the first healthy worker: all of them have the model's tokenizer.
 asio::awaitable<http::Response> Tokenizing(std::shared_ptr<Services> services, http::Request& request) {
   std::string last;
@@ -217,13 +249,20 @@ asio::awaitable<http::Response> EngineMetrics(std::shared_ptr<Services> services
 
 }  // namespace
 
+Result<std::string> WithoutSecrets(std::string_view body) {
+  auto parsed = json::Parse(body);
+  if (!parsed.ok()) return parsed.status();
+  Mask(*parsed, false);
+  return json::serialize(*parsed);
+}
+
 void InstallFanOut(std::shared_ptr<Services> services, http::Server& server) {
   AddRoute(services, server, "GET", "/v1/models", FirstOf("/v1/models", ""));
   for (const char* path : {"/get_model_info", "/model_info"}) {
     AddRoute(services, server, "GET", path, FirstOf("/model_info", "/get_model_info"));
   }
   for (const char* path : {"/get_server_info", "/server_info"}) {
-    AddRoute(services, server, "GET", path, FirstOf("/server_info", "/get_server_info"));
+    AddRoute(services, server, "GET", path, ServerInfo);
   }
   for (const char* path : {"/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"}) {
     AddRoute(services, server, "POST", path, Tokenizing);

@@ -234,6 +234,9 @@ void InstallRoutes(std::shared_ptr<Services> services, http::Server& server) {
   server.SetFilter([services](http::Request& request, http::Responder& responder) {
     return Filter(services, request, responder);
   });
+  server.SetBodyGate([services](const http::Request& request) {
+    return AccessOf(services->options, request) == Access::kGranted;
+  });
   server.SetErrorBody([services](int status, std::string_view message) {
     return ServerMadeError(services, status, message);
   });

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "router/fan_out.h"
 #include "router/test_fleet.h"
 
 namespace baton::router {
@@ -92,6 +93,17 @@ TEST(Routes, InformationComesFromWorkers) {
   const auto loads = json::Parse(fleet.Get("/get_loads").body);
   EXPECT_EQ(loads->at("workers").as_array().size(), 2u);
   EXPECT_EQ(loads->at("workers").as_array()[0].at("load").as_int64(), 11);
+}
+
+TEST(Routes, ServerInfoShowsNoSecrets) {
+  const auto masked = WithoutSecrets(
+      R"({"api_key":"s1","admin_api_key":"s2","ssl_keyfile_password":"s3","ssl_keyfile":"/k.pem","max_total_tokens":7,)"
+      R"("tokenizer_path":"tiny","api_key_file":null,"internal_states":[{"hf_token":"s4","keys":{"Client_Secret":["s5"]},"n":1}]})");
+  ASSERT_TRUE(masked.ok());
+  EXPECT_EQ(*masked,
+            R"({"api_key":"***","admin_api_key":"***","ssl_keyfile_password":"***","ssl_keyfile":"/k.pem","max_total_tokens":7,)"
+            R"("tokenizer_path":"tiny","api_key_file":null,"internal_states":[{"hf_token":"***","keys":{"Client_Secret":["***"]},"n":1}]})");
+  EXPECT_FALSE(WithoutSecrets("api_key=s1").ok());
 }
 
 TEST(Routes, WorkersCanBeAddedAndRemoved) {

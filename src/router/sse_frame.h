@@ -16,12 +16,13 @@ class SseFramer {
   static constexpr size_t kMaxEventBytes = size_t{256} << 20;
 
   // The bytes that may go to the client now: all events complete with `piece`. The view is into
-  // `piece` or into the framer and lives until the next call.
+  // `piece` or into the framer and lives until the next call. Nothing behind `data: [DONE]`.
   std::string_view Feed(std::string_view piece);
 
-  bool done() const { return done_; }      // `data: [DONE]` was the last event
+  bool done() const { return done_; }      // `data: [DONE]` has come
   bool failed() const { return held_.size() > kMaxEventBytes; }
   bool unfinished() const { return !held_.empty(); }
+  // The last event with data told of an error.
   bool last_was_error() const { return last_was_error_; }
 
   // The payload of the first event of `events` (as Feed returned it), without copying; "" when the
@@ -29,7 +30,7 @@ class SseFramer {
   static std::string_view FirstPayload(std::string_view events);
 
  private:
-  void LookAtLast(std::string_view events);
+  std::string_view Look(std::string_view events);
 
   std::string held_;   // the beginning of an unfinished event
   std::string ready_;  // keeps what Feed returned when it had to join pieces

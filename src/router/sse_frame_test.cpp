@@ -63,9 +63,28 @@ TEST(SseFramer, DoneIsTheWholePayloadNotPartOfOne) {
   }
 }
 
+TEST(SseFramer, NothingComesBehindDone) {
+  for (const std::string done : {"data: 1\n\ndata: [DONE]\n\n", "data: 1\n\ndata: [DONE]\r\nid: 1\r\n\r\n"}) {
+    for (const std::string tail : {": bye\n\n", "data: 2\n\n", "data: [DONE]\n\n", ": half", "\n\n"}) {
+      const std::string text = done + tail;
+      for (size_t a = 0; a <= text.size(); ++a) {
+        SseFramer framer;
+        std::string out(framer.Feed(text.substr(0, a)));
+        out += framer.Feed(text.substr(a));
+        out += framer.Feed("data: 3\n\n");
+        ASSERT_EQ(out, done) << a << " " << tail;
+        ASSERT_TRUE(framer.done());
+        ASSERT_FALSE(framer.unfinished());
+      }
+    }
+  }
+}
+
 TEST(SseFramer, RemembersAnErrorEvent) {
   SseFramer framer;
   framer.Feed("data: {\"error\":{\"message\":\"x\"}}\n\n");
+  EXPECT_TRUE(framer.last_was_error());
+  framer.Feed(": bye\n\n");
   EXPECT_TRUE(framer.last_was_error());
   framer.Feed("data: {\"id\":\"error\"}\n\n");
   EXPECT_FALSE(framer.last_was_error());
