@@ -11,6 +11,7 @@
 
 #include "common/bytes.h"
 #include "common/log.h"
+#include "disagg/heartbeat.h"
 
 namespace baton::disagg {
 
@@ -121,18 +122,18 @@ asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t pairing) {
     co_await beat_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
     const auto reply = co_await Post("/baton/v1/heartbeat", body.bytes(), options.heartbeat_interval);
-    if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
-    if (reply.ok()) {
-      misses = 0;
-      ByteReader reader(reply->body);
-      if (reply->status == 200 && reader.Get<uint64_t>() == instance_) continue;
-      co_return Lost(Error(Code::kUnavailable, "{} was restarted", name_));
+    bool refused = false;
+    if (!reply.ok() && reply.status().code() == Code::kUnavailable) {
+      refused = co_await IsRefused(origin_, Now() + options.heartbeat_interval);
     }
-    // Refused means that nobody listens: no need to wait for more misses.
-    const bool refused = reply.status().code() == Code::kUnavailable;
-    if (refused || ++misses >= options.heartbeat_misses) {
+    if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
+    const Beat beat = reply.ok() ? JudgeBeat(reply->status, reply->body, instance_) : Beat::kMissed;
+    if (beat == Beat::kRestarted) co_return Lost(Error(Code::kUnavailable, "{} was restarted", name_));
+    misses = beat == Beat::kAlive ? 0 : misses + 1;
+    if (refused || misses >= options.heartbeat_misses) {
       co_return Lost(Error(Code::kUnavailable, "lost connection with {} at {}: {}", name_, origin_.ToString(),
-                           reply.status().message()));
+                           reply.ok() ? fmt::format("it answers heartbeats with HTTP {}", reply->status)
+                                      : reply.status().message()));
     }
   }
 }
