@@ -48,9 +48,10 @@ TEST(Heartbeat, SilenceIsNotRefusal) {
   acceptor.listen(0);
   std::vector<tcp::socket> filling;
   for (int i = 0; i < 8; ++i) {
-    filling.emplace_back(context, tcp::v4()).non_blocking(true);
-    boost::system::error_code ignored;
-    filling.back().connect(acceptor.local_endpoint(), ignored);
+    filling.emplace_back(context, tcp::v4()).native_non_blocking(true);
+    // Asio's own connect would wait.
+    const auto to = acceptor.local_endpoint();
+    (void)::connect(filling.back().native_handle(), to.data(), static_cast<socklen_t>(to.size()));
   }
   const http::Origin origin{false, "127.0.0.1", acceptor.local_endpoint().port()};
   EXPECT_FALSE(loop.Run(IsRefused(origin, Now() + 300ms)));
