@@ -97,7 +97,7 @@ void Incoming::PullDevices(const Targets& targets, const Socket& socket, TimePoi
 // Waking the writer costs more than copying a page, so it hears of a good part of its ring at once.
 void Incoming::RingWriter(const Socket& socket, uint64_t available, uint64_t bytes) {
   unrung_bytes_ += bytes;
-  if (available && unrung_entries_ < kEntries / 4 && unrung_bytes_ < kRingBytes) return;
+  if (available && unrung_entries_ < kRingEntries && unrung_bytes_ < kRingBytes) return;
   unrung_entries_ = unrung_bytes_ = 0;
   if (channel_->writer_asleep.load(std::memory_order_seq_cst) &&
       channel_->writer_asleep.exchange(0))

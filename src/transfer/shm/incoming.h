@@ -77,7 +77,7 @@ class Incoming {
   static constexpr uint32_t kBatch = 64;           // descriptors, also per process_vm_readv
   static constexpr uint64_t kBatchBytes = 4 << 20; // about a millisecond of copying
   static constexpr uint64_t kDeviceBatchBytes = 32 << 20;  // devices: less than 0.1 ms over NVLink
-  static constexpr uint64_t kRingBytes = 2 << 20;  // copied before a sleeping writer hears of it
+  static constexpr uint64_t kRingBytes = 2 << 20, kRingEntries = 128;  // copied before a sleeping writer hears of it
 
   // Descriptors taken from the ring and what became of them.
   struct Batch {

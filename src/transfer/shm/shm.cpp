@@ -39,6 +39,7 @@ using shm::Notice;
 
 constexpr Duration kSocketInterval = 100us;  // between looks at the socket while awake
 constexpr size_t kMaxWriters = 512;
+constexpr uint32_t kHostEntries = 512;           // in flight where processors copy: more leave their caches
 constexpr uint64_t kMaxWriteBytes = 4 << 20;     // what the detour of device_pull.h holds with ease
 constexpr uint64_t kMostPinned = uint64_t{4} << 30;  // of a peer's memory while the engine runs: it takes time
 
@@ -135,8 +136,8 @@ Status ShmFabric::Open(std::optional<int> device) {
   traits_.rails = {"host"};
   traits_.write_path = "software";
   traits_.max_write_bytes = kMaxWriteBytes;
-  traits_.max_in_flight = 4 * kEntries;
-  traits_.max_in_flight_peer = kEntries;
+  traits_.max_in_flight = 4 * (device ? kEntries : kHostEntries);
+  traits_.max_in_flight_peer = device ? kEntries : kHostEntries;
   return Status::Ok();
 }
 
