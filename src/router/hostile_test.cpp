@@ -66,12 +66,17 @@ class RawWorker {
   std::thread thread_;
 };
 
-http::Response AskThrough(RawWorker& worker, const std::string& body) {
-  Fleet fleet(0, 0, [&](RouterOptions& o) {
+// A router before one worker, which has to answer at the first attempt.
+auto OneWorker(const std::string& url) {
+  return [url](RouterOptions& o) {
     o.pd_disaggregation = false;
-    o.worker_urls = {worker.url()};
+    o.worker_urls = {url};
     o.retry.max_attempts = 1;
-  }, false);
+  };
+}
+
+http::Response AskThrough(RawWorker& worker, const std::string& body) {
+  Fleet fleet(0, 0, OneWorker(worker.url()), false);
   EXPECT_TRUE(fleet.AllHealthy(1));
   return fleet.Post("/v1/completions", body);
 }
@@ -170,11 +175,7 @@ TEST(Hostile, BytesBehindAnAnswerAreNoAnswer) {
   for (const std::string& good : {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"s,
                                   "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}\x01"s}) {
     RawWorker worker(good + more, false);
-    Fleet fleet(0, 0, [&](RouterOptions& o) {
-      o.pd_disaggregation = false;
-      o.worker_urls = {worker.url()};
-      o.retry.max_attempts = 1;
-    }, false);
+    Fleet fleet(0, 0, OneWorker(worker.url()), false);
     ASSERT_TRUE(fleet.AllHealthy(1));
     for (int i = 0; i < 3; ++i) {
       const http::Response response = fleet.Post("/v1/completions", R"({"prompt":"a"})");
@@ -246,11 +247,7 @@ TEST(Hostile, StaleConnectionsAreReplacedAndNothingIsDoneTwice) {
     co_await answer(request, responder);
   });
   ASSERT_TRUE(worker.Start().ok());
-  Fleet fleet(0, 0, [&](RouterOptions& o) {
-    o.pd_disaggregation = false;
-    o.worker_urls = {fmt::format("http://127.0.0.1:{}", worker.port())};
-    o.retry.max_attempts = 1;
-  }, false);
+  Fleet fleet(0, 0, OneWorker(fmt::format("http://127.0.0.1:{}", worker.port())), false);
   ASSERT_TRUE(fleet.AllHealthy(1));
   // Around the moment of the close, before and after it.
   for (int i = 0; i < 40; ++i) {
@@ -313,11 +310,8 @@ TEST(Hostile, ConnectionsThatABoxForgotAreReplacedWithoutAFailure) {
   Loop loop(1);
   FakeWorker worker(loop);
   ForgetfulBox box(worker.port());
-  Fleet fleet(0, 0, [&](RouterOptions& o) {
-    o.pd_disaggregation = false;
-    o.worker_urls = {fmt::format("http://127.0.0.1:{}", box.port())};
-    o.retry.max_attempts = 1;  // the attempts of a request must not be what hides it
-  }, false);
+  // One attempt: those of a request must not be what hides it.
+  Fleet fleet(0, 0, OneWorker(fmt::format("http://127.0.0.1:{}", box.port())), false);
   ASSERT_TRUE(fleet.AllHealthy(1));
   worker.Set(After(100ms, AnswerJson(200, "{}")));  // long enough that each request has its connection
   const auto ask_all = [&] {
@@ -347,9 +341,7 @@ TEST(Hostile, ARequestThatTheWorkerHeldIsNotSentAgainBehindItsBack) {
   Loop loop(1);
   FakeWorker worker(loop);
   Fleet fleet(0, 0, [&](RouterOptions& o) {
-    o.pd_disaggregation = false;
-    o.worker_urls = {worker.url()};
-    o.retry.max_attempts = 1;
+    OneWorker(worker.url())(o);
     o.migration.max_worker_kills = 1;
   }, false);
   ASSERT_TRUE(fleet.AllHealthy(1));

@@ -48,6 +48,11 @@ class ProcessTest : public testing::TestWithParam<Way> {
   }
   static constexpr auto kPeerTimeout = std::chrono::milliseconds(1500);
 
+  // The other process, with `bytes` of memory; `seed`: as TestMemory::Fill has it, 0 leaves zeros.
+  RemoteEngine Partner(uint64_t seed, uint64_t bytes = kRegion) const {
+    const Way& way = GetParam();
+    return RemoteEngine(way.provider, bytes, seed, way.shared, kPeerTimeout, way.way, -1, std::nullopt, way.rails);
+  }
   // Connects both ways.
   PeerId Join(RemoteEngine& remote) {
     EXPECT_TRUE(remote.status().ok()) << remote.status().ToString();
@@ -95,8 +100,7 @@ std::vector<PageId> Shuffled(uint32_t pages, std::mt19937& random) {
 TEST_P(ProcessTest, MovesRandomPagesByteExact) {
   constexpr uint32_t kPages = 512;
   Register(kPages * kPage, 7);
-  RemoteEngine remote(GetParam().provider, kPages * kPage, 0, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+  RemoteEngine remote = Partner(0, kPages * kPage);
   const PeerId peer = Join(remote);
   std::mt19937 random(42);
   const std::vector<PageId> from = Shuffled(kPages, random), to = Shuffled(kPages, random);
@@ -127,8 +131,7 @@ TEST_P(ProcessTest, MovesRandomPagesByteExact) {
 TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
   Register(kRegion, 0);
   for (int round = 0; round < 2; ++round) {
-    RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+    RemoteEngine remote = Partner(9);
     const PeerId peer = Join(remote);
     auto slot = engine_->Expect(peer, Now() + 20s);
     ASSERT_TRUE(slot.ok());
@@ -148,8 +151,7 @@ TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
     log_.Clear();
   }
   // The engine still works with a new process.
-  RemoteEngine fresh(GetParam().provider, kRegion, 11, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+  RemoteEngine fresh = Partner(11);
   const PeerId peer = Join(fresh);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
@@ -167,8 +169,7 @@ TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
 TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
   Register(kRegion, 5);
   for (int round = 0; round < 2; ++round) {
-    RemoteEngine remote(GetParam().provider, kRegion, 0, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+    RemoteEngine remote = Partner(0);
     const PeerId peer = Join(remote);
     const Slot slot = remote.Expect(20s);
     auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
@@ -188,8 +189,7 @@ TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
     EXPECT_TRUE(log_.WaitPeer(Event::Kind::kFenced, peer));
     log_.Clear();
   }
-  RemoteEngine fresh(GetParam().provider, kRegion, 0, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+  RemoteEngine fresh = Partner(0);
   const PeerId peer = Join(fresh);
   const transfer::Run all{0, 0, kRegion};
   Transfer(fresh, peer, {&all, 1});
@@ -199,8 +199,7 @@ TEST_P(ProcessTest, SenderSurvivesTheDeathOfItsReceiver) {
 TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
   Register(kRegion, 0);
   for (int round = 0; round < 3; ++round) {
-    RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+    RemoteEngine remote = Partner(9);
     const PeerId peer = Join(remote);
     auto slot = engine_->Expect(peer, Now() + 20s);
     ASSERT_TRUE(slot.ok());
@@ -224,8 +223,7 @@ TEST_P(ProcessTest, DisconnectFencesAWritingPeer) {
 // A stopped process is lost by its silence; when it goes on it can write no more.
 TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
   Register(kRegion, 0);
-  RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+  RemoteEngine remote = Partner(9);
   const PeerId peer = Join(remote);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
@@ -248,8 +246,7 @@ TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
 // An engine closes although a peer, in the middle of a transfer either way, stands still.
 TEST_P(ProcessTest, ClosesBesideAStoppedPeer) {
   Register(kRegion, 5);
-  RemoteEngine remote(GetParam().provider, kRegion, 9, GetParam().shared, kPeerTimeout, GetParam().way, -1, std::nullopt,
-                      GetParam().rails);
+  RemoteEngine remote = Partner(9);
   const PeerId peer = Join(remote);
   auto slot = engine_->Expect(peer, Now() + 20s);
   ASSERT_TRUE(slot.ok());
