@@ -39,9 +39,8 @@ struct Questions {
   Duration pause = kInfoRetry;
   TimePoint next{};
   void Answered(bool good, TimePoint now) {
-    next = now + pause;
+    next = good ? now : now + pause;
     pause = good ? kInfoRetry : std::min(2 * pause, kMostInfoRetry);
-    if (good) next = now;
   }
 };
 
@@ -78,14 +77,16 @@ void TellProblem(const Worker& worker, const Result<http::Response>& answer, std
   *last = std::move(problem);
 }
 
-// Of a worker that takes requests: the other side is told of it once it says who it is.
-asio::awaitable<void> LearnLate(std::shared_ptr<Services> services, WorkerPtr worker, std::string api_key,
+// Of a worker that takes requests: the other side is told of it once it says who it is. False when it
+// did not.
+asio::awaitable<bool> LearnLate(std::shared_ptr<Services> services, WorkerPtr worker, std::string api_key,
                                 std::shared_ptr<Questions> questions) {
   questions->asking = true;
   const bool good = co_await FetchMetadata(services, worker, std::move(api_key));
   questions->asking = false;
   questions->Answered(good, Now());
   if (good && services->registry->IsHealthy(worker)) Introduce(services, worker);
+  co_return good;
 }
 
 asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker, Registry::ProbePlan plan,
@@ -105,7 +106,7 @@ asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker
   if (good && !plan.healthy && services->registry->IsHealthy(worker)) Introduce(services, worker);
   if (good && plan.wants_info && plan.healthy && !questions->asking && Now() >= questions->next) {
     asio::co_spawn(co_await asio::this_coro::executor, LearnLate(services, worker, plan.api_key, questions),
-                   [](std::exception_ptr error) {
+                   [](std::exception_ptr error, bool) {
                      if (error) log::error("router: a question for metadata ended by an exception");
                    });
   }
@@ -120,8 +121,7 @@ asio::awaitable<void> ProbeLoop(std::shared_ptr<Services> services, WorkerPtr wo
     if (plan.removed) co_return;
     if (!plan.enabled) {
       // Nobody else tells when the worker is there.
-      co_await LearnLate(services, worker, plan.api_key, questions);
-      if (questions->next <= Now()) co_return;
+      if (co_await LearnLate(services, worker, plan.api_key, questions)) co_return;
       bell->timer.expires_at(questions->next);
       co_await bell->timer.async_wait(asio::as_tuple(asio::use_awaitable));
       continue;
