@@ -88,11 +88,9 @@ void ReadPrompts(FieldReader& reader, std::vector<Prompt>& out) {
   }
 }
 
-// Text parts of a content list become one string, as templates expect; other parts are refused.
-void FlattenContent(FieldReader& reader, json::object& message, const std::string& where) {
-  json::value* content = message.if_contains("content");
+// Content may be a list of text parts (what the template makes of it is not decided here); others are refused.
+void CheckParts(FieldReader& reader, const json::value* content, const std::string& where) {
   if (!content || !content->is_array()) return;
-  std::string text;
   for (const json::value& part : content->get_array()) {
     const json::value* type = part.is_object() ? json::Find(part.get_object(), "type") : nullptr;
     const json::value* body = part.is_object() ? json::Find(part.get_object(), "text") : nullptr;
@@ -101,10 +99,7 @@ void FlattenContent(FieldReader& reader, json::object& message, const std::strin
           "{}.content: only parts {{\"type\": \"text\", \"text\": ...}} are supported, found {}", where,
           json::serialize(part).substr(0, 100)), "messages");
     }
-    if (!text.empty()) text += ' ';
-    text += std::string_view(body->get_string());
   }
-  *content = text;
 }
 
 void ReadMessages(FieldReader& reader, json::value& out) {
@@ -120,7 +115,7 @@ void ReadMessages(FieldReader& reader, json::value& out) {
   }
   out = *v;
   size_t index = 0;
-  for (json::value& message : out.get_array()) {
+  for (const json::value& message : out.get_array()) {
     const std::string where = fmt::format("messages[{}]", index++);
     if (!message.is_object()) return reader.Wrong(where, "an object", message);
     const json::value* role = json::Find(message.get_object(), "role");
@@ -136,7 +131,7 @@ void ReadMessages(FieldReader& reader, json::value& out) {
       return reader.Fail(Error(Code::kInvalidArgument, "{}.content is required for role {}", where,
                                std::string_view(role->get_string())), "messages");
     }
-    FlattenContent(reader, message.get_object(), where);
+    CheckParts(reader, content, where);
   }
 }
 

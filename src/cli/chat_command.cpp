@@ -43,6 +43,10 @@ bool Ask(const FlagValues& flags, json::array& messages) {
 }  // namespace
 
 int RunChat(const std::vector<std::string>& arguments) {
+  if (WantsHelp(arguments)) {
+    std::printf("usage: baton chat [--url URL] [flags]\n\n%s", DescribeFlags(kFlags).c_str());
+    return 0;
+  }
   auto flags = ParseFlags(kFlags, arguments);
   if (!flags.ok()) {
     std::fprintf(stderr, "baton chat: %s\n\n%s", flags.status().message().c_str(), DescribeFlags(kFlags).c_str());

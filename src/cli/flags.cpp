@@ -152,6 +152,10 @@ json::object FlagValues::ToJson(std::span<const Flag> flags) const {
   return out;
 }
 
+bool WantsHelp(std::span<const std::string> arguments) {
+  return std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--help" || a == "-h"; });
+}
+
 std::string DescribeFlags(std::span<const Flag> flags) {
   std::string out;
   for (const Flag& flag : flags) {

@@ -48,6 +48,9 @@ class FlagValues {
 // ill-typed value, value outside of its choices, bad config file.
 Result<FlagValues> ParseFlags(std::span<const Flag> flags, std::vector<std::string> arguments);
 
+// --help or -h is among them.
+bool WantsHelp(std::span<const std::string> arguments);
+
 // Usage text: one flag a line.
 std::string DescribeFlags(std::span<const Flag> flags);
 

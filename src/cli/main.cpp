@@ -12,6 +12,7 @@
 #include "cli/flag_suggestion.h"
 #include "cli/router_command.h"
 #include "cli/signals.h"
+#include "common/version.h"
 
 namespace {
 
@@ -24,7 +25,7 @@ constexpr const char* kUsage =
     "  chat         a conversation in the terminal\n"
     "  bench        engine: tokens per second; transfer: KV transfer; serving: load on an endpoint\n"
     "  render-chat  what a model would read for a chat request\n"
-    "  version\n";
+    "  version      which Baton this is (also --version)\n";
 
 // Commands bound with CLI11 directly. `arguments` begins with the command's own name.
 int RunBound(std::vector<std::string> arguments) {
@@ -63,7 +64,7 @@ int main(int argc, char** argv) {
   if (command == "render-chat") return baton::cli::RunRenderChat(rest);
   if (command == "router" || command == "bench") return RunBound(all);
   if (command == "version" || command == "--version") {
-    std::puts("baton 0.1.0");
+    std::puts(("baton " + std::string(baton::kVersion)).c_str());
     return 0;
   }
   const std::string near = baton::cli::Nearest(command, {"up", "serve", "router", "chat", "bench", "render-chat"});

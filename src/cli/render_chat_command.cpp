@@ -50,7 +50,8 @@ Result<std::string> Render(const FlagValues& flags, const std::string& request_p
     bos = text->bos_token;
     eos = text->eos_token;
   } else {
-    auto source = ReadInput(flags.Text("chat-template"));
+    const std::string given = flags.Text("chat-template");
+    auto source = tokenizer::IsTemplateText(given) ? Result<std::string>(given) : ReadInput(given);
     if (!source.ok()) return source.status();
     auto parsed = tokenizer::ChatTemplate::Parse(*source);
     if (!parsed.ok()) return parsed.status().Prefixed(flags.Text("chat-template"));
@@ -66,12 +67,17 @@ Result<std::string> Render(const FlagValues& flags, const std::string& request_p
   }
   auto input = tokenizer::ParseRenderRequest(*body, settings);
   if (!input.ok()) return input.status().Prefixed(request_path);
-  return chat_template->Render(*input);
+  return tokenizer::RenderChat(*chat_template, std::move(*input));
 }
 
 }  // namespace
 
 int RunRenderChat(const std::vector<std::string>& arguments) {
+  const std::string usage = "usage: baton render-chat --chat-template FILE | --model-path M [flags] REQUEST.json\n       (REQUEST.json may be - for standard input)\n\n" + DescribeFlags(kFlags);
+  if (WantsHelp(arguments)) {
+    std::fputs(usage.c_str(), stdout);
+    return 0;
+  }
   // The request file is the one argument without dashes; it may stand anywhere.
   std::vector<std::string> flags_only, files;
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -85,8 +91,7 @@ int RunRenderChat(const std::vector<std::string>& arguments) {
   auto flags = ParseFlags(kFlags, flags_only);
   const bool usable = flags.ok() && files.size() == 1 && (flags->Has("chat-template") || flags->Has("model-path"));
   if (!usable) {
-    std::fprintf(stderr, "%s\nusage: baton render-chat --chat-template FILE | --model-path M [flags] REQUEST.json\n\n%s",
-                 flags.ok() ? "" : flags.status().message().c_str(), DescribeFlags(kFlags).c_str());
+    std::fprintf(stderr, "%s\n%s", flags.ok() ? "" : flags.status().message().c_str(), usage.c_str());
     return 2;
   }
   auto text = Render(*flags, files[0]);

@@ -305,6 +305,8 @@ void AddUnused(CLI::App& c, RouterFlags& f) {
 void AddLimits(CLI::App& c, RouterFlags& f) {
   auto& o = f.options;
   c.add_option("--max-payload-size", o.max_payload_bytes, "Largest request body, bytes (413)")->capture_default_str();
+  c.add_option("--max-total-payload-size", o.max_total_payload_bytes,
+               "Bytes of the bodies of all requests under way, more get 503; 0: a quarter of the memory")->capture_default_str();
   c.add_option("--request-timeout-secs", f.request_timeout_s, "Whole request that is not streamed")->capture_default_str();
   c.add_option("--first-byte-timeout-secs", f.first_byte_timeout_s, "First event of a stream")->capture_default_str();
   c.add_option("--stream-idle-timeout-secs", f.stream_idle_timeout_s, "Silence of a stream under way")->capture_default_str();
@@ -347,7 +349,7 @@ void AddOperation(CLI::App& c, RouterFlags& f) {
   c.add_option("--ca-cert-paths", o.worker_tls.ca_files, "Authorities of https workers; default: the system's")->type_name("FILE...");
   c.add_option("--client-cert-path", o.worker_tls.cert_file, "Certificate shown to https workers")->type_name("FILE");
   c.add_option("--client-key-path", o.worker_tls.key_file, "Its key")->type_name("FILE");
-  c.add_option("--cors-allowed-origins", o.cors_origins, "Pages that may call; default: all")->type_name("ORIGIN...");
+  c.add_option("--cors-allowed-origins", o.cors_origins, "Pages that may call: by default all, and control routes only those named here")->type_name("ORIGIN...");
   c.add_option("--access-log", o.access_log, "A JSON line per request to FILE, - (stdout) or off; default: with --log-dir access.log there, else off")->type_name("FILE");
   c.add_option("--log-dir", f.log_dir, "Folder for smg.log (the log, beside stderr) and access.log");
   c.add_option("--request-id-headers", o.request_id_headers, "Headers that may carry a request id")->capture_default_str();

@@ -37,11 +37,9 @@ server::StartProgress ProgressTo(int fd) {
 }  // namespace
 
 int RunServe(const std::vector<std::string>& arguments) {
-  for (const std::string& a : arguments) {
-    if (a == "--help" || a == "-h") {
-      std::printf("usage: baton serve --model-path M [flags]\n\n%s", DescribeFlags(ServeFlags()).c_str());
-      return 0;
-    }
+  if (WantsHelp(arguments)) {
+    std::printf("usage: baton serve --model-path M [flags]\n\n%s", DescribeFlags(ServeFlags()).c_str());
+    return 0;
   }
   const auto values = ParseFlags(ServeFlags(), arguments);
   if (!values.ok()) return Fail(values.status());

@@ -33,6 +33,7 @@ std::vector<Flag> MakeFlags() {
       {"ssl-keyfile-password", S, "", "password of an encrypted key"},
       {"ssl-ca-certs", S, "", "clients must show a certificate of these authorities, PEM"},
       {"enable-ssl-refresh", B, "", "renewed certificates are used (always on)"},
+      {"max-total-payload-size", I, "0", "bytes of request bodies held at once, more get 503; 0: a quarter of the memory"},
       {"api-key", S, "", "clients must send it as Bearer"},
       {"admin-api-key", S, "", "for admin routes; default: the api key"},
       {"config", S, "", "YAML file of flags; the command line wins"},
@@ -167,7 +168,7 @@ Status CheckRange(const FlagValues& v, std::string_view name, int64_t low, int64
 Status CheckRanges(const FlagValues& v) {
   struct Row { const char* name; int64_t low, high; };
   for (const Row& row : {Row{"port", 0, 65535}, Row{"disaggregation-bootstrap-port", 0, 65535}, Row{"threads", 0, 1024},
-                         Row{"io-threads", 1, 64}, Row{"context-length", 2, 1 << 24}, Row{"page-size", 1, 1024},
+                         Row{"io-threads", 1, 64}, Row{"max-total-payload-size", 0, INT64_MAX}, Row{"context-length", 2, 1 << 24}, Row{"page-size", 1, 1024},
                          Row{"max-total-tokens", 32, INT32_MAX}, Row{"kv-memory-mb", 1, int64_t{1} << 24},
                          Row{"max-running-requests", 1, 65536}, Row{"max-queued-requests", 1, 1 << 24},
                          Row{"chunked-prefill-size", -1, 1 << 20}, Row{"num-reserved-decode-tokens", 0, 1 << 20},
@@ -223,6 +224,7 @@ Result<server::ServerOptions> MakeServerOptions(const FlagValues& v) {
   if (o.tls.enabled()) {
     if (Status s = http::CheckTls(o.tls); !s.ok()) return s.Prefixed("--ssl-certfile");
   }
+  o.max_held_body_bytes = static_cast<size_t>(v.Integer("max-total-payload-size"));
   o.api_key = v.Text("api-key");
   o.admin_api_key = v.Text("admin-api-key");
   const std::string mode = v.Text("disaggregation-mode");

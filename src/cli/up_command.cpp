@@ -261,6 +261,10 @@ int Fail(const Status& status) {
 }  // namespace
 
 int RunUp(const std::vector<std::string>& arguments) {
+  if (WantsHelp(arguments)) {
+    std::printf("usage: baton up --model-path M [flags]\n\n%s", DescribeFlags(kFlags).c_str());
+    return 0;
+  }
   auto flags = ParseFlags(kFlags, arguments);
   if (!flags.ok()) {
     std::fprintf(stderr, "baton up: %s\n\n%s", flags.status().message().c_str(), DescribeFlags(kFlags).c_str());

@@ -1,6 +1,6 @@
-// The one logger. Lines go to stderr as `[2026-11-22 12:00:00 TP0] text`, the format that SGLang's
-// users grep (specs/sglang-pd-protocol.md section 5). State changes and errors only; rates and
-// latencies are metrics. Thread-safe.
+// The one logger: to stderr as `[2026-11-22 12:00:00 TP0] text`, which SGLang's users grep
+// (specs/sglang-pd-protocol.md section 5). Texts of peers may be logged as they came: controls are
+// escaped (printable.h). State changes and errors only; rates are metrics. Thread-safe.
 #pragma once
 
 #include <string_view>

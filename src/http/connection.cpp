@@ -40,6 +40,7 @@ Connection::Connection(std::shared_ptr<ServerCore> core, TcpSocket socket)
     : core_(std::move(core)),
       transport_(std::move(socket)),
       reply_(transport_, core_->options().write_timeout),
+      body_share_(core_->bodies()),
       peer_(PeerName(transport_.socket())) {}
 
 Connection::~Connection() {
@@ -124,15 +125,9 @@ void Connection::Abort() {
 }
 
 std::span<char> Connection::ReadRoom() {
-  if (state_ == State::kBody && framing_.length && buffer_.empty()) {
-    std::string& body = request_.body;
-    const size_t left = *framing_.length - body_received_;
-    if (body_received_ == body.size()) {
-      const size_t next = body_received_ == 0 ? kFirstBodyBytes : std::max(kNextBodyBytes, body_received_);
-      body.resize(body_received_ + std::min(left, next));
-    }
+  if (state_ == State::kBody && framing_.length) {  // MakeBodyRoom has been there
     reading_body_ = true;
-    return std::span(body).subspan(body_received_);
+    return std::span(request_.body).subspan(body_received_);
   }
   reading_body_ = false;
   // Only a head has to be held whole.
@@ -184,6 +179,7 @@ void Connection::OnRead(const boost::system::error_code& ec, size_t bytes) {
   if (state_ == State::kClosed) return;
   if (ec) return OnReadEnd();
   if (state_ == State::kLinger) {
+    DropRequest();
     buffer_.Consume(buffer_.size());
     return Read();
   }
@@ -212,7 +208,7 @@ void Connection::OnReadEnd() {
 void Connection::OnDeadline(Transport::Wait what) {
   switch (what) {
     case Transport::Wait::kHead: return Reject(408, "the request header took too long");
-    case Transport::Wait::kBody: return Reject(408, "the request body took too long");
+    case Transport::Wait::kBody: return OnBodyWindow();
     case Transport::Wait::kIdle: transport_.ShutdownSend(); return Close();
     default: return Close();
   }
@@ -305,8 +301,21 @@ bool Connection::ParseHead(std::string_view head) {
 
 bool Connection::StartBody() {
   const ServerOptions& options = core_->options();
+  reply_.Begin({.keep_alive = wants_keep_alive_ && !core_->draining(),
+                .head_only = request_.method == "HEAD",
+                .http10 = http10_,
+                .timed = core_->observer() != nullptr});
+  refusal_ = core_->Screen(request_, reply_);
   const bool empty = !framing_.chunked && framing_.length.value_or(0) == 0;
   if (empty) {
+    Dispatch();
+    return false;
+  }
+  const bool all_here = framing_.length && *framing_.length <= buffer_.size();
+  // A body that nobody will look at costs neither memory nor time; one that is here already costs
+  // the client no new connection.
+  if (!all_here && (refusal_ || !core_->HasRoute(request_))) {
+    reply_.ForbidKeepAlive();
     Dispatch();
     return false;
   }
@@ -314,22 +323,54 @@ bool Connection::StartBody() {
     Reject(413, fmt::format("the request body is larger than {} bytes", options.max_body_bytes));
     return false;
   }
-  const bool all_here = framing_.length && *framing_.length <= buffer_.size();
-  // A body that nobody will look at costs neither memory nor time; one that is here already costs
-  // the client no new connection.
-  if (!all_here && !core_->WantsBody(request_)) {
-    wants_keep_alive_ = false;
-    Dispatch();
+  if (!core_->bodies().HasRoom(framing_.length.value_or(1))) {
+    RejectForRoom();
     return false;
   }
-  body_received_ = 0;
+  body_received_ = body_seen_ = 0;
   if (framing_.length) request_.body.reserve(std::min<size_t>(*framing_.length, kReservedBodyBytes));
   if (framing_.chunked) decoder_.emplace(options.max_body_bytes);
   state_ = State::kBody;
   if (buffer_.empty() && !http10_ && request_.headers.Has("Expect"))
     transport_.WriteBestEffort("HTTP/1.1 100 Continue\r\n\r\n");
-  if (!all_here) transport_.SetDeadline(Now() + options.body_timeout, Transport::Wait::kBody);
+  if (!all_here) {
+    const TimePoint now = Now();
+    body_deadline_ = now + options.max_body_time;
+    transport_.SetDeadline(std::min(now + options.body_window, body_deadline_), Transport::Wait::kBody);
+  }
   return true;
+}
+
+void Connection::RejectForRoom() {
+  Reject(503, fmt::format("the bodies of other requests fill the {} bytes that bodies may take here: try again soon",
+                          core_->bodies().limit()));
+}
+
+// Counts the body as `bytes` large; false when that is too much and the client was told so.
+bool Connection::HoldBody(size_t bytes) {
+  if (body_share_.GrowTo(bytes)) return true;
+  RejectForRoom();
+  return false;
+}
+
+void Connection::MakeBodyRoom() {
+  std::string& body = request_.body;
+  if (body_received_ < body.size()) return;
+  const size_t next = body_received_ == 0 ? kFirstBodyBytes : std::max(kNextBodyBytes, body_received_);
+  const size_t size = body_received_ + std::min<size_t>(*framing_.length - body_received_, next);
+  if (HoldBody(size)) body.resize(size);
+}
+
+void Connection::OnBodyWindow() {
+  const ServerOptions& options = core_->options();
+  const TimePoint now = Now();
+  if (now >= body_deadline_) return Reject(408, "the request body took too long");
+  const size_t received = framing_.chunked ? request_.body.size() : body_received_;
+  if (received - body_seen_ < options.min_body_bytes)
+    return Reject(408, fmt::format("the request body came too slowly: less than {} bytes in {} ms", options.min_body_bytes,
+                                   options.body_window.count()));
+  body_seen_ = received;
+  transport_.SetDeadline(std::min(now + options.body_window, body_deadline_), Transport::Wait::kBody);
 }
 
 bool Connection::AdvanceBody() {
@@ -340,13 +381,17 @@ bool Connection::AdvanceFixedBody() {
   std::string& body = request_.body;
   if (!buffer_.empty()) {
     const size_t take = std::min<size_t>(*framing_.length - body_received_, buffer_.size());
-    body.resize(body_received_);
+    if (!HoldBody(body_received_ + take)) return false;
+    body.resize(body_received_);  // there may be room: a read begun before this body came to the buffer
     body.append(buffer_.data().substr(0, take));
     buffer_.Consume(take);
     body_received_ += take;
   }
-  if (body_received_ < *framing_.length) return false;
-  Dispatch();
+  if (body_received_ < *framing_.length) {
+    MakeBodyRoom();
+  } else {
+    Dispatch();
+  }
   return false;
 }
 
@@ -357,7 +402,7 @@ bool Connection::AdvanceChunkedBody() {
                             core_->options().max_body_bytes));
   } else if (decoder_->error()) {
     Reject(400, fmt::format("malformed chunked body: {}", decoder_->error()));
-  } else if (decoder_->done()) {
+  } else if (HoldBody(request_.body.size()) && decoder_->done()) {
     Dispatch();
   }
   return false;
@@ -366,10 +411,7 @@ bool Connection::AdvanceChunkedBody() {
 void Connection::Dispatch() {
   state_ = State::kHandling;
   transport_.ClearDeadline();
-  reply_.Begin({.keep_alive = wants_keep_alive_ && !core_->draining(),
-                .head_only = request_.method == "HEAD",
-                .http10 = http10_,
-                .timed = core_->observer() != nullptr});
+  reply_.NoteReceived();
   decoder_.reset();
   Read();
   asio::co_spawn(transport_.executor(), Serve(),
@@ -379,25 +421,30 @@ void Connection::Dispatch() {
 asio::awaitable<void> Connection::Serve() {
   const auto self = shared_from_this();
   try {
-    co_await core_->Handle(request_, reply_);
+    if (refusal_) {
+      Response refusal = std::move(*refusal_);
+      (void)co_await reply_.Send(std::move(refusal));
+    } else {
+      co_await core_->Handle(request_, reply_);
+    }
   } catch (const std::exception& e) {
     log::error("http: handler of {} {} threw: {}", request_.method, request_.path, e.what());
   }
   if (!reply_.started() && !reply_.disconnected()) {
     reply_.ForbidKeepAlive();
-    (void)co_await reply_.Send(core_->MakeError(500, "the handler gave no answer"));
+    (void)co_await reply_.Send(core_->MakeError(request_, 500, "the handler gave no answer"));
   }
 }
 
 void Connection::Finish() {
-  reply_.End();
   if (core_->observer()) core_->observer()(request_, reply_.outcome());
+  reply_.End();
   CloseRequest();
   if (state_ == State::kClosed) return;
   if (!reply_.complete()) reply_.AbortStream();
   if (!transport_.open() || peer_closed_) return Close();
   if (!reply_.keep_alive()) return Linger();
-  request_ = Request();
+  DropRequest();
   if (!reading_) buffer_.Shrink();
   state_ = State::kHead;
   Advance();
@@ -415,15 +462,22 @@ void Connection::CloseRequest() {
   core_->RequestClosed();
 }
 
+// The request's memory, and its place in the budget.
+void Connection::DropRequest() {
+  request_ = Request();
+  refusal_.reset();
+  body_share_.Release();
+}
+
 void Connection::Reject(int status, std::string_view message) {
-  const Response response = core_->MakeError(status, message);
+  const Response response = core_->MakeError(request_, status, message);
   std::string bytes;
   AppendResponseHead(bytes, status, response.headers,
-                     {BodyFraming::kLength, response.body.size(), true});
+                     {BodyFraming::kLength, response.body.size(), true, reply_.more()});
   bytes += response.body;
   transport_.WriteBestEffort(bytes);
   if (core_->observer())
-    core_->observer()(request_, {.status = status, .body_bytes = response.body.size(), .received = Now(), .complete = true});
+    core_->observer()(request_, {.status = status, .body_bytes = response.body.size(), .received = Now(), .complete = true, .note = reply_.note()});
   CloseRequest();
   Linger();
 }
@@ -432,7 +486,7 @@ void Connection::Linger() {
   state_ = State::kLinger;
   // What an outstanding read writes to must stay: at worst it is the body of the refused request.
   if (!reading_) {
-    request_ = Request();
+    DropRequest();
     buffer_.Consume(buffer_.size());
   }
   transport_.ShutdownSend();

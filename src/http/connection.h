@@ -63,12 +63,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool AdvanceChunkedBody();
   bool ParseHead(std::string_view head);
   bool StartBody();
+  bool HoldBody(size_t bytes);
+  void RejectForRoom();
+  void MakeBodyRoom();
+  void OnBodyWindow();
 
   void Dispatch();
   asio::awaitable<void> Serve();
   void Finish();
   void OpenRequest();
   void CloseRequest();
+  void DropRequest();
 
   void Reject(int status, std::string_view message);
   void Linger();
@@ -91,6 +96,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Framing framing_;
   std::optional<ChunkDecoder> decoder_;
   size_t body_received_ = 0;
+  size_t body_seen_ = 0;      // at the beginning of this window
+  TimePoint body_deadline_{};
+  BodyShare body_share_;
+  std::optional<Response> refusal_;  // the filter's
   std::string peer_;
 };
 

@@ -8,6 +8,17 @@ namespace {
 
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 
+bool ListHas(std::string_view list, std::string_view wanted) {
+  while (!list.empty()) {
+    std::string_view item = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(item.size() + 1, list.size()));
+    while (!item.empty() && (item.front() == ' ' || item.front() == '\t')) item.remove_prefix(1);
+    while (!item.empty() && (item.back() == ' ' || item.back() == '\t')) item.remove_suffix(1);
+    if (EqualsIgnoreCase(item, wanted)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 bool SameSecret(std::string_view a, std::string_view b) {
@@ -57,6 +68,12 @@ std::string_view Headers::Get(std::string_view name) const {
 bool Headers::Has(std::string_view name) const {
   return std::any_of(fields_.begin(), fields_.end(),
                      [&](const auto& field) { return EqualsIgnoreCase(field.first, name); });
+}
+
+bool Headers::Lists(std::string_view name, std::string_view item) const {
+  return std::any_of(fields_.begin(), fields_.end(), [&](const auto& field) {
+    return EqualsIgnoreCase(field.first, name) && ListHas(field.second, item);
+  });
 }
 
 std::string_view Request::QueryValue(std::string_view name) const {

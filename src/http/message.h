@@ -17,6 +17,8 @@ class Headers {
   // First value, or "" when absent.
   std::string_view Get(std::string_view name) const;
   bool Has(std::string_view name) const;
+  // Is `item` in the comma-separated list that all fields of that name make together? Without case.
+  bool Lists(std::string_view name, std::string_view item) const;
   auto begin() const { return fields_.begin(); }
   auto end() const { return fields_.end(); }
   size_t size() const { return fields_.size(); }
@@ -40,6 +42,7 @@ struct Request {
   Headers headers;
   std::string body;
   std::string peer;     // "127.0.0.1:40000"
+  std::string id;       // for the server's user, who may give one; empty until then
   // The value of the first query parameter of that name, or "".
   std::string_view QueryValue(std::string_view name) const;
 };

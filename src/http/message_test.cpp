@@ -8,6 +8,15 @@
 namespace baton::http {
 namespace {
 
+TEST(Headers, ListsOfSeveralFieldsAreOne) {
+  Headers headers;
+  headers.Add("Connection", "keep-alive");
+  headers.Add("Vary", "X-Bar");
+  headers.Add("connection", " ,close\t, X-Foo");
+  for (const char* item : {"keep-alive", "Close", "x-foo"}) EXPECT_TRUE(headers.Lists("Connection", item)) << item;
+  for (const char* item : {"x-bar", "x-fo", "keep", "x-foo,"}) EXPECT_FALSE(headers.Lists("Connection", item)) << item;
+}
+
 TEST(Headers, CompareWithoutCaseAndKeepOrder) {
   Headers headers;
   headers.Add("X-A", "1");

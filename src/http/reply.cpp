@@ -31,14 +31,17 @@ void Reply::Begin(const Terms& terms) {
   terms_ = terms;
   state_ = State::kNothing;
   disconnected_ = false;
-  callback_ = nullptr;
-  more_.clear();
-  note_.clear();
   rest_.clear();
   status_ = 0;
   body_bytes_ = 0;
-  received_ = terms.timed ? Now() : TimePoint();
-  first_byte_ = {};
+  received_ = first_byte_ = {};
+}
+
+// The next request may be refused before it gets to Begin.
+void Reply::End() {
+  callback_ = nullptr;
+  more_.clear();
+  note_.clear();
 }
 
 void Reply::CountBody(size_t bytes) {
@@ -54,7 +57,7 @@ asio::awaitable<Status> Reply::Flush(SendList list) {
 
 asio::awaitable<Status> Reply::Send(Response response) {
   if (state_ != State::kNothing) co_return OutOfOrder("Send");
-  if (AsksToClose(response.headers)) terms_.keep_alive = false;
+  if (response.headers.Lists("Connection", "close")) terms_.keep_alive = false;
   HeadOptions options{BodyFraming::kLength, response.body.size(), !terms_.keep_alive};
   if (HasNoBody(response.status)) options.framing = BodyFraming::kNone;
   options.more = more_;
@@ -74,7 +77,7 @@ asio::awaitable<Status> Reply::Send(Response response) {
 asio::awaitable<Status> Reply::BeginStream(int status, Headers headers) {
   if (state_ != State::kNothing) co_return OutOfOrder("BeginStream");
   if (disconnected_) co_return Gone();
-  if (AsksToClose(headers)) terms_.keep_alive = false;
+  if (headers.Lists("Connection", "close")) terms_.keep_alive = false;
   HeadOptions options{BodyFraming::kChunked, 0, false};
   drop_body_ = terms_.head_only || HasNoBody(status);
   if (HasNoBody(status)) {

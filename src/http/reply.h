@@ -24,6 +24,10 @@ class Reply final : public Responder {
     bool timed = false;  // note times for an observer
   };
   void Begin(const Terms& terms);
+  // The whole request is here.
+  void NoteReceived() {
+    if (terms_.timed) received_ = Now();
+  }
 
   asio::awaitable<Status> Send(Response response) override;
   asio::awaitable<Status> BeginStream(int status, Headers headers) override;
@@ -40,6 +44,7 @@ class Reply final : public Responder {
     AppendField(more_, name, value);
   }
   std::string& note() override { return note_; }
+  std::string_view more() const { return more_; }  // what AddToHead was given
 
   Outcome outcome() const {
     return {status_, body_bytes_, received_, first_byte_, complete(), note_};
@@ -52,7 +57,7 @@ class Reply final : public Responder {
   void NotifyDisconnected();
   // From now on answers close the connection.
   void ForbidKeepAlive() { terms_.keep_alive = false; }
-  void End() { callback_ = nullptr; }
+  void End();
 
  private:
   enum class State { kNothing, kStreaming, kComplete, kAborted };

@@ -26,17 +26,6 @@ std::string_view DateLine() {
   return {line.data(), size};
 }
 
-bool ListHas(std::string_view list, std::string_view wanted) {
-  while (!list.empty()) {
-    std::string_view item = list.substr(0, list.find(','));
-    list.remove_prefix(std::min(item.size() + 1, list.size()));
-    while (!item.empty() && (item.front() == ' ' || item.front() == '\t')) item.remove_prefix(1);
-    while (!item.empty() && (item.back() == ' ' || item.back() == '\t')) item.remove_suffix(1);
-    if (EqualsIgnoreCase(item, wanted)) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 bool IsFramingField(std::string_view name) {
@@ -47,13 +36,6 @@ bool IsFramingField(std::string_view name) {
     case 17: return EqualsIgnoreCase(name, "Transfer-Encoding");
     default: return false;
   }
-}
-
-bool AsksToClose(const Headers& headers) {
-  for (const auto& [name, value] : headers) {
-    if (EqualsIgnoreCase(name, "Connection") && ListHas(value, "close")) return true;
-  }
-  return false;
 }
 
 void AppendNumber(std::string& out, uint64_t value) {

@@ -23,9 +23,6 @@ struct HeadOptions {
 void AppendResponseHead(std::string& out, int status, const Headers& headers,
                         const HeadOptions& options);
 
-// True when the fields ask for the connection to be closed.
-bool AsksToClose(const Headers& headers);
-
 // Appends one field line; used for requests too.
 void AppendField(std::string& out, std::string_view name, std::string_view value);
 void AppendNumber(std::string& out, uint64_t value);

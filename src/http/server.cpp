@@ -160,19 +160,13 @@ void Server::Route(std::string method, std::string path, Handler handler) {
 
 void Server::SetFallback(Handler handler) { impl_->core->set_fallback(std::move(handler)); }
 
-void Server::SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter) {
-  impl_->core->set_filter(std::move(filter));
-}
-
-void Server::SetBodyGate(std::function<bool(const Request&)> wanted) {
-  impl_->core->set_body_gate(std::move(wanted));
-}
+void Server::SetFilter(Filter filter) { impl_->core->set_filter(std::move(filter)); }
 
 void Server::SetObserver(std::function<void(const Request&, const Outcome&)> observer) {
   impl_->core->set_observer(std::move(observer));
 }
 
-void Server::SetErrorBody(std::function<Response(int status, std::string_view message)> make) {
+void Server::SetErrorBody(std::function<Response(Request&, int status, std::string_view message)> make) {
   impl_->core->set_error_body(std::move(make));
 }
 
@@ -192,6 +186,8 @@ Status Server::Start() {
 uint16_t Server::port() const { return impl_->port; }
 
 size_t Server::Connections() const { return impl_->core->connection_count(); }
+
+size_t Server::HeldBodyBytes() const { return impl_->core->bodies().held(); }
 
 void Server::Drain() {
   impl_->core->StartDraining();

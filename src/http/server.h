@@ -1,15 +1,16 @@
 // HTTP/1.1 server on Asio coroutines. One Server, any number of handler coroutines; a handler runs
 // on the executor that the Server was made with (a strand per connection).
 //
-// Limits (each with its answer): header bytes 431, body bytes 413, header/body read time 408, idle
-// keep-alive closed, connections 503. Malformed or smuggling-prone requests get 400 and a close
-// (both Content-Length and Transfer-Encoding, repeated lengths, obs-fold, bare LF). With TLS, plain
-// HTTP gets 400 too.
+// Limits (each with its answer): header bytes 431, body bytes 413, header time and body pace 408, idle
+// keep-alive closed, connections and the bytes of all bodies 503 (Retry-After). Malformed or
+// smuggling-prone requests get 400 and a close (both Content-Length and Transfer-Encoding, repeated
+// lengths, obs-fold, bare LF). With TLS, plain HTTP gets 400 too.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -75,15 +76,23 @@ struct Outcome {
 };
 
 using Handler = std::function<asio::awaitable<void>(Request& request, Responder& responder)>;
+// An answer ends the request, no answer lets it on. The Responder is for AddToHead and note() only.
+using Filter = std::function<std::optional<Response>(Request& request, Responder& responder)>;
 
 struct ServerOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 0;  // 0 picks a free port
   size_t max_header_bytes = 64 << 10;
   size_t max_body_bytes = size_t{64} << 20;
+  // Of the bodies of all requests that are being read or handled.
+  size_t max_held_body_bytes = size_t{1} << 30;
   size_t max_connections = 16384;
   std::chrono::milliseconds header_timeout{10'000};  // first byte of a request to end of header
-  std::chrono::milliseconds body_timeout{60'000};
+  // A body must bring min_body_bytes (or its end) in each body_window, and its end in max_body_time:
+  // a slow line may take its time, a client that only holds its place may not.
+  std::chrono::milliseconds body_window{20'000};
+  size_t min_body_bytes = 16 << 10;
+  std::chrono::milliseconds max_body_time{3'600'000};
   std::chrono::milliseconds idle_timeout{75'000};    // keep-alive connection between requests
   std::chrono::milliseconds write_timeout{30'000};
   ServerTlsOptions tls;  // no certificate: plain HTTP
@@ -103,14 +112,14 @@ class Server {
   // handler when set. Routes are fixed before Start.
   void Route(std::string method, std::string path, Handler handler);
   void SetFallback(Handler handler);
-  // Runs before every route; return false when it has answered (authentication, CORS preflight).
-  void SetFilter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter);
-  // Asked once the head is here, before `100 Continue`: false for a request that the filter will
-  // refuse. Such a one, like one without a route, is answered without its body being read, and its
-  // connection closes. Does not answer by itself.
-  void SetBodyGate(std::function<bool(const Request&)> wanted);
-  // Body of the answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503).
-  void SetErrorBody(std::function<Response(int status, std::string_view message)> make);
+  // Runs once for every request whose head is understood, before its body is read and before
+  // `100 Continue` (authentication, CORS preflight). A request that it answers, like one without a
+  // route, is answered without its body being read, and its connection closes; where the body is here
+  // already it stays open.
+  void SetFilter(Filter filter);
+  // The answers that the server makes itself (400, 404, 405, 408, 413, 431, 500, 503). Of a request whose
+  // head was not understood there is nothing in `request`. May change it for the observer.
+  void SetErrorBody(std::function<Response(Request& request, int status, std::string_view message)> make);
 
   // Told of every request at its end, on its connection's strand; also of those that were refused
   // unread, whose method and path may be empty.
@@ -121,6 +130,7 @@ class Server {
   Status Start();
   uint16_t port() const;
   size_t Connections() const;  // open ones, idle or not
+  size_t HeldBodyBytes() const;
   // Stops accepting, closes idle connections; running handlers go on. `OpenRequests()` tells.
   void Drain();
   size_t OpenRequests() const;

@@ -4,10 +4,10 @@
 
 namespace baton::http {
 
-Response ServerCore::MakeError(int status, std::string_view message) const {
+Response ServerCore::MakeError(Request& request, int status, std::string_view message) const {
   Response response;
   try {
-    if (error_body_) response = error_body_(status, message);
+    if (error_body_) response = error_body_(request, status, message);
   } catch (const std::exception& e) {
     log::error("http: making the body of an error failed: {}", e.what());
   }
@@ -16,16 +16,25 @@ Response ServerCore::MakeError(int status, std::string_view message) const {
     response.body.assign(message).push_back('\n');
   }
   response.status = status;
+  if (status == 503) response.headers.Set("Retry-After", "1");
   return response;
 }
 
-bool ServerCore::WantsBody(const Request& request) const {
-  if (body_gate_ && !body_gate_(request)) return false;
+std::optional<Response> ServerCore::Screen(Request& request, Responder& responder) const {
+  if (!filter_) return std::nullopt;
+  try {
+    return filter_(request, responder);
+  } catch (const std::exception& e) {
+    log::error("http: the filter threw at {} {}: {}", request.method, request.path, e.what());
+    return MakeError(request, 500, "the request could not be looked at");
+  }
+}
+
+bool ServerCore::HasRoute(const Request& request) const {
   return fallback_ || routes_.Find(request.method, request.path).handler;
 }
 
 asio::awaitable<void> ServerCore::Handle(Request& request, Responder& responder) const {
-  if (filter_ && !co_await filter_(request, responder)) co_return;
   const RouteTable::Match match = routes_.Find(request.method, request.path);
   if (match.handler) {
     co_await (*match.handler)(request, responder);
@@ -34,8 +43,8 @@ asio::awaitable<void> ServerCore::Handle(Request& request, Responder& responder)
   } else {
     Response response =
         match.path_known
-            ? MakeError(405, fmt::format("{} is not allowed for {}", request.method, request.path))
-            : MakeError(404, fmt::format("no such path: {}", request.path));
+            ? MakeError(request, 405, fmt::format("{} is not allowed for {}", request.method, request.path))
+            : MakeError(request, 404, fmt::format("no such path: {}", request.path));
     if (match.path_known) response.headers.Set("Allow", match.allow);
     (void)co_await responder.Send(std::move(response));
   }

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "http/body_budget.h"
 #include "http/route_table.h"
 #include "http/server.h"
 #include "http/tls_context.h"
@@ -20,31 +21,30 @@ class Connection;
 
 class ServerCore {
  public:
-  explicit ServerCore(ServerOptions options) : options_(std::move(options)) {}
+  explicit ServerCore(ServerOptions options) : options_(std::move(options)), bodies_(options_.max_held_body_bytes) {}
 
   const ServerOptions& options() const { return options_; }
   RouteTable& routes() { return routes_; }
   void set_fallback(Handler handler) { fallback_ = std::move(handler); }
-  void set_filter(std::function<asio::awaitable<bool>(Request&, Responder&)> filter) {
-    filter_ = std::move(filter);
-  }
-  void set_body_gate(std::function<bool(const Request&)> wanted) { body_gate_ = std::move(wanted); }
+  void set_filter(Filter filter) { filter_ = std::move(filter); }
   void set_observer(std::function<void(const Request&, const Outcome&)> observer) {
     observer_ = std::move(observer);
   }
   const auto& observer() const { return observer_; }
-  void set_error_body(std::function<Response(int, std::string_view)> make) {
+  void set_error_body(std::function<Response(Request&, int, std::string_view)> make) {
     error_body_ = std::move(make);
   }
 
   // The server's own answer for `status`; never throws.
-  Response MakeError(int status, std::string_view message) const;
+  Response MakeError(Request& request, int status, std::string_view message) const;
 
-  // Whether anybody will look at the body of this request, whose head alone is here.
-  bool WantsBody(const Request& request) const;
-
-  // Runs filter, route or fallback. What a handler throws passes through.
+  // The filter's answer, if it has one; never throws.
+  std::optional<Response> Screen(Request& request, Responder& responder) const;
+  bool HasRoute(const Request& request) const;
+  // Runs route or fallback. What a handler throws passes through.
   asio::awaitable<void> Handle(Request& request, Responder& responder) const;
+
+  BodyBudget& bodies() { return bodies_; }
 
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   void StartDraining() { draining_.store(true); }
@@ -66,11 +66,11 @@ class ServerCore {
   const ServerOptions options_;
   RouteTable routes_;
   Handler fallback_;
-  std::function<asio::awaitable<bool>(Request&, Responder&)> filter_;
-  std::function<bool(const Request&)> body_gate_;
-  std::function<Response(int, std::string_view)> error_body_;
+  Filter filter_;
+  std::function<Response(Request&, int, std::string_view)> error_body_;
   std::function<void(const Request&, const Outcome&)> observer_;
   std::unique_ptr<TlsServerContext> tls_;
+  BodyBudget bodies_;
   std::atomic<bool> draining_{false};
   std::atomic<size_t> open_requests_{0};
   mutable std::mutex mutex_;

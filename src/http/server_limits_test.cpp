@@ -13,7 +13,8 @@ ServerOptions Small() {
   options.max_header_bytes = 2000;
   options.max_body_bytes = 10'000;
   options.header_timeout = 100ms;
-  options.body_timeout = 100ms;
+  options.body_window = 100ms;
+  options.min_body_bytes = 1'000;
   options.idle_timeout = 100ms;
   options.write_timeout = 100ms;
   return options;
@@ -52,13 +53,11 @@ TEST(ServerLimits, LargeBodyGets413EvenWhileTheClientIsSending) {
 
 TEST(ServerLimits, RefusedRequestsAreAnsweredWithoutTheirBody) {
   TestServer server;
-  server->SetBodyGate([](const Request& request) { return request.headers.Has("Authorization"); });
-  server->SetFilter([](Request& request, Responder& responder) -> asio::awaitable<bool> {
-    if (request.headers.Has("Authorization")) co_return true;
-    Response response;
-    response.status = 401;
-    (void)co_await responder.Send(std::move(response));
-    co_return false;
+  std::atomic<int> looks{0};
+  server->SetFilter([&](Request& request, Responder&) -> std::optional<Response> {
+    ++looks;
+    if (request.headers.Has("Authorization")) return std::nullopt;
+    return Response{.status = 401};
   });
   server.Start();
   const std::string key = "Authorization: k\r\n";
@@ -82,6 +81,182 @@ TEST(ServerLimits, RefusedRequestsAreAnsweredWithoutTheirBody) {
   ASSERT_TRUE(welcome.Send("POST /echo HTTP/1.1\r\nHost: x\r\n" + key + "Content-Length: 4\r\n\r\n"));
   ASSERT_TRUE(welcome.Send("abcd"));
   EXPECT_EQ(BodyOf(welcome.ReadResponse()), "abcd");
+  EXPECT_EQ(looks, 12);  // once for each
+}
+
+// A handler that waits until its client has gone.
+struct Waiter {
+  explicit Waiter(Server& server) {
+    server.Route("GET", "/wait", [this](Request&, Responder& responder) -> asio::awaitable<void> {
+      asio::steady_timer timer(co_await asio::this_coro::executor, kPatience);
+      responder.OnDisconnect([&] { timer.cancel(); });
+      ++waiting;
+      boost::system::error_code ec;
+      co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ec));
+      EXPECT_EQ(ec, asio::error::operation_aborted);
+      EXPECT_TRUE(responder.disconnected());
+      sent = (co_await responder.Send(Response())).code();
+      ++gone;
+    });
+  }
+  std::atomic<int> waiting{0};
+  std::atomic<int> gone{0};
+  std::atomic<Code> sent{Code::kOk};
+};
+
+std::string Upload(size_t length) {
+  return "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(length) + "\r\n\r\n";
+}
+
+TEST(ServerLimits, SlowUploadThatGoesOnIsTaken) {
+  ServerOptions options = Small();
+  options.body_window = 400ms;
+  options.min_body_bytes = 500;
+  TestServer server(options);
+  server.Start();
+  RawSocket fixed = server.Connect();
+  RawSocket chunked = server.Connect();
+  ASSERT_TRUE(fixed.Send(Upload(10'000)));
+  ASSERT_TRUE(chunked.Send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+  const std::string piece(500, 'p');
+  for (int i = 0; i < 20; ++i) {  // three windows at least
+    ASSERT_TRUE(fixed.Send(piece));
+    ASSERT_TRUE(chunked.Send("1f4\r\n" + piece + "\r\n"));
+    std::this_thread::sleep_for(60ms);
+  }
+  ASSERT_TRUE(chunked.Send("0\r\n\r\n"));
+  EXPECT_EQ(BodyOf(fixed.ReadResponse()).size(), 10'000u);
+  EXPECT_EQ(BodyOf(chunked.ReadResponse()).size(), 10'000u);
+}
+
+TEST(ServerLimits, UploadThatDripsOrNeverEndsGets408) {
+  ServerOptions options = Small();
+  options.max_body_bytes = 100 << 20;
+  options.max_body_time = 300ms;
+  TestServer server(options);
+  server.Start();
+  const auto drip = [&](std::string_view head, const std::string& piece) {
+    RawSocket socket = server.Connect();
+    EXPECT_TRUE(socket.Send(head));
+    const TimePoint end = Now() + kPatience;
+    while (Now() < end && socket.Send(piece)) {
+      pollfd answered{socket.fd(), POLLIN, 0};
+      if (::poll(&answered, 1, 10) != 0) break;
+    }
+    return socket.ReadToEnd();
+  };
+  const std::string chunked = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const auto& [head, piece] : {std::pair(Upload(50 << 20), std::string("x")), std::pair(chunked, std::string("1;extension\r\nx\r\n"))}) {
+    const std::string answer = drip(head, piece);
+    EXPECT_EQ(StatusOf(answer), 408) << head;
+    EXPECT_NE(answer.find("too slowly"), std::string::npos) << answer;
+  }
+  const std::string endless = drip(Upload(50 << 20), std::string(2'000, 'x'));
+  EXPECT_EQ(StatusOf(endless), 408);
+  EXPECT_NE(endless.find("too long"), std::string::npos) << endless;
+}
+
+TEST(BodyBudget, BodiesOverItGet503BeforeTheyAreRead) {
+  ServerOptions options;
+  options.max_held_body_bytes = 100'000;
+  options.max_body_bytes = 90'000;
+  TestServer server(options);
+  server.Start();
+  RawSocket first = server.Connect();
+  ASSERT_TRUE(first.Send(Upload(80'000) + std::string(70'000, 'a')));
+  ASSERT_TRUE(Eventually([&] { return server->HeldBodyBytes() == 80'000; }));  // room for all of it is made by now
+  RawSocket second = server.Connect();
+  ASSERT_TRUE(second.Send(Upload(30'000)));
+  const std::string refused = second.ReadToEnd();
+  EXPECT_EQ(StatusOf(refused), 503);
+  EXPECT_NE(refused.find("\r\nRetry-After: 1\r\n"), std::string::npos) << refused;
+  // What fits is served meanwhile, and the large one is not harmed.
+  RawSocket small = server.Connect();
+  ASSERT_TRUE(small.Send(Upload(1'000) + std::string(1'000, 'b')));
+  EXPECT_EQ(StatusOf(small.ReadResponse()), 200);
+  ASSERT_TRUE(first.Send(std::string(10'000, 'a')));
+  EXPECT_EQ(BodyOf(first.ReadResponse()).size(), 80'000u);
+  EXPECT_TRUE(Eventually([&] { return server->HeldBodyBytes() == 0; }));
+  RawSocket again = server.Connect();
+  ASSERT_TRUE(again.Send(Upload(30'000) + std::string(30'000, 'c')));
+  EXPECT_EQ(StatusOf(again.ReadResponse()), 200);
+}
+
+TEST(BodyBudget, HoldsWhatComesNotWhatIsAnnounced) {
+  ServerOptions options;
+  options.max_held_body_bytes = options.max_body_bytes = 1'000'000;
+  TestServer server(options);
+  server.Start();
+  // Announces all there is and sends a little: nobody else is kept out.
+  RawSocket greedy = server.Connect();
+  ASSERT_TRUE(greedy.Send(Upload(1'000'000) + "x"));
+  ASSERT_TRUE(Eventually([&] { return server->HeldBodyBytes() > 0; }));
+  RawSocket other = server.Connect();
+  ASSERT_TRUE(other.Send(Upload(700'000) + std::string(700'000, 'a')));
+  EXPECT_EQ(StatusOf(other.ReadResponse()), 200);
+  // Those that were let in together and do not fit together are refused on the way.
+  for (const bool chunked : {false, true}) {
+    std::vector<RawSocket> many;
+    for (int i = 0; i < 3; ++i) many.push_back(server.Connect());
+    const std::string head = chunked ? "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n61a80\r\n" : Upload(500'000);
+    for (RawSocket& socket : many) ASSERT_TRUE(socket.Send(head));
+    for (RawSocket& socket : many) socket.Send(std::string(399'999, 'b'));
+    int refused = 0;
+    for (RawSocket& socket : many) {
+      pollfd answered{socket.fd(), POLLIN, 0};
+      if (::poll(&answered, 1, 500) == 1 && StatusOf(socket.ReadToEnd()) == 503) ++refused;
+    }
+    EXPECT_GE(refused, 1) << chunked;
+    EXPECT_LE(server->HeldBodyBytes(), 1'000'000u);
+  }
+  greedy.Close();
+  EXPECT_TRUE(Eventually([&] { return server->HeldBodyBytes() == 0; }));
+}
+
+TEST(BodyBudget, EveryEndGivesItBack) {
+  ServerOptions options = Small();
+  options.max_body_bytes = 60'000;
+  TestServer server(options, 2);
+  Waiter waiter(*server);
+  server->Route("POST", "/throw", [](Request&, Responder&) -> asio::awaitable<void> {
+    throw std::runtime_error("on purpose");
+    co_return;
+  });
+  server.Start();
+  const std::string chunked = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  // Left in the middle of a body, politely or not.
+  for (int i = 0; i < 1000; ++i) {
+    RawSocket socket = server.Connect();
+    ASSERT_TRUE(i % 2 ? socket.Send(Upload(50'000) + std::string(20'000, 'x')) : socket.Send(chunked + "4000\r\n" + std::string(9'000, 'y')));
+    if (i % 3 == 0) {
+      ASSERT_TRUE(Eventually([&] { return server->HeldBodyBytes() > 0; }));
+    }
+    if (i % 5 < 3) socket.Close();
+    else socket.Reset();
+  }
+  EXPECT_TRUE(Eventually([&] { return server->HeldBodyBytes() == 0; }));
+  // Refused, too slow, broken, thrown at, left while it is handled.
+  const auto ends = [&](const std::string& bytes, int status) {
+    RawSocket socket = server.Connect();
+    EXPECT_TRUE(socket.Send(bytes));
+    EXPECT_EQ(StatusOf(socket.ReadToEnd()), status) << bytes.substr(0, 100);
+  };
+  ends(chunked + "e000\r\n" + std::string(0xe000, 'y') + "\r\ne000\r\n", 413);
+  ends(chunked + "4\r\nabcdX", 400);
+  ends(Upload(50'000) + "xy", 408);
+  ends("POST /throw HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 500);
+  RawSocket gone = server.Connect();
+  ASSERT_TRUE(gone.Send("GET /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nabcd"));
+  ASSERT_TRUE(Eventually([&] { return waiter.waiting == 1; }));
+  EXPECT_EQ(server->HeldBodyBytes(), 4u);
+  gone.Close();
+  EXPECT_TRUE(Eventually([&] { return server->HeldBodyBytes() == 0; }));
+  // ... or on board when the server stops.
+  RawSocket last = server.Connect();
+  ASSERT_TRUE(last.Send(Upload(50'000) + std::string(2'000, 'z')));
+  ASSERT_TRUE(Eventually([&] { return server->HeldBodyBytes() > 0; }));
+  server->Stop();
+  EXPECT_TRUE(Eventually([&] { return server->HeldBodyBytes() == 0; }));
 }
 
 TEST(ServerLimits, LargeHeaderGets431) {
@@ -203,26 +378,6 @@ TEST(ServerLimits, SlowReaderThatGoesOnReadingGetsEverything) {
   ASSERT_TRUE(socket.Send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n"));
   EXPECT_TRUE(BodyOf(socket.ReadResponse()) == body);
 }
-
-// A handler that waits until its client has gone.
-struct Waiter {
-  explicit Waiter(Server& server) {
-    server.Route("GET", "/wait", [this](Request&, Responder& responder) -> asio::awaitable<void> {
-      asio::steady_timer timer(co_await asio::this_coro::executor, kPatience);
-      responder.OnDisconnect([&] { timer.cancel(); });
-      ++waiting;
-      boost::system::error_code ec;
-      co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ec));
-      EXPECT_EQ(ec, asio::error::operation_aborted);
-      EXPECT_TRUE(responder.disconnected());
-      sent = (co_await responder.Send(Response())).code();
-      ++gone;
-    });
-  }
-  std::atomic<int> waiting{0};
-  std::atomic<int> gone{0};
-  std::atomic<Code> sent{Code::kOk};
-};
 
 TEST(Disconnect, IsSeenWhileAHandlerOnlyWaits) {
   TestServer server;

@@ -59,11 +59,35 @@ TEST(Server, PipelinedRequestsAreAnsweredInOrder) {
   sender.join();
 }
 
+// The read that watches for the client's end while a handler runs takes what comes next for the buffer,
+// also when by then a body is being read.
+TEST(Server, BodyOfAPipelinedRequestComesInPieces) {
+  TestServer server;
+  server->Route("GET", "/slow", [](Request&, Responder& responder) -> asio::awaitable<void> {
+    co_await Sleep(20ms);
+    (void)co_await responder.Send(Response());
+  });
+  server.Start();
+  const std::string body(100'000, 'b');
+  for (int i = 0; i < 5; ++i) {
+    RawSocket socket = server.Connect();
+    ASSERT_TRUE(socket.Send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" +
+                            body.substr(0, 1000)));
+    EXPECT_EQ(StatusOf(socket.ReadResponse()), 200);
+    std::this_thread::sleep_for(5ms);
+    ASSERT_TRUE(socket.Send(body.substr(1000, 1000)));
+    std::this_thread::sleep_for(5ms);
+    ASSERT_TRUE(socket.Send(body.substr(2000)));
+    EXPECT_TRUE(BodyOf(socket.ReadResponse()) == body);
+  }
+}
+
 TEST(Server, AnswersConnectionCloseAndHttp10ByClosing) {
   TestServer server;
   server.Start();
   for (const char* request :
        {"GET /hello HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nConnection: foo, close\r\n\r\n",
         "GET /hello HTTP/1.0\r\n\r\n", "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"}) {
     RawSocket socket = server.Connect();
     ASSERT_TRUE(socket.Send(request));
@@ -116,20 +140,21 @@ TEST(Server, RoutesByPathAndMethod) {
 
 TEST(Server, FilterFallbackAndErrorBody) {
   TestServer server;
-  server->SetFilter([](Request& request, Responder& responder) -> asio::awaitable<bool> {
-    if (request.headers.Get("authorization") == "Bearer k") co_return true;
-    Response response;
-    response.status = 401;
-    (void)co_await responder.Send(std::move(response));
-    co_return false;
+  server->SetFilter([](Request& request, Responder& responder) -> std::optional<Response> {
+    request.id = "id-" + std::string(request.headers.Get("x"));
+    responder.AddToHead("x-filter", "seen");
+    if (request.headers.Get("authorization") == "Bearer k") return std::nullopt;
+    if (request.headers.Has("throw")) throw std::runtime_error("on purpose");
+    return Response{.status = 401};
   });
   server->SetFallback([](Request& request, Responder& responder) -> asio::awaitable<void> {
     Response response;
     response.body = "fallback " + request.path;
     (void)co_await responder.Send(std::move(response));
   });
-  server->SetErrorBody([](int status, std::string_view message) {
+  server->SetErrorBody([](Request& request, int status, std::string_view message) {
     Response response;
+    response.headers.Add("x-id", request.id);
     response.headers.Add("Content-Type", "application/json");
     response.body = fmt::format("{{\"code\":{},\"text\":\"{}\"}}", status, message);
     return response;
@@ -143,6 +168,16 @@ TEST(Server, FilterFallbackAndErrorBody) {
   ASSERT_TRUE(socket.Send("GET /x HTTP/1.1\r\n\r\n"));
   EXPECT_EQ(BodyOf(socket.ReadToEnd()),
             "{\"code\":400,\"text\":\"HTTP/1.1 request without Host\"}");
+  // What the filter said about a request goes with whatever answer it gets.
+  RawSocket large = server.Connect();
+  ASSERT_TRUE(large.Send("POST /x HTTP/1.1\r\nHost: x\r\nx: 7\r\nAuthorization: Bearer k\r\nContent-Length: 99999999999\r\n\r\n"));
+  const std::string refused = large.ReadToEnd();
+  EXPECT_EQ(StatusOf(refused), 413);
+  EXPECT_NE(refused.find("\r\nx-id: id-7\r\n"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("\r\nx-filter: seen\r\n"), std::string::npos) << refused;
+  RawSocket thrown = server.Connect();
+  ASSERT_TRUE(thrown.Send("GET /x HTTP/1.1\r\nHost: x\r\nthrow: 1\r\n\r\n"));
+  EXPECT_EQ(StatusOf(thrown.ReadResponse()), 500);
 }
 
 TEST(Server, HandlerThatThrowsOrForgetsGetsA500) {

@@ -4,18 +4,9 @@
 #include <cmath>
 #include <ctime>
 
-namespace baton::router {
+#include "common/printable.h"
 
-void AppendQuoted(std::string& out, std::string_view text) {
-  out += '"';
-  for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') (out += '\\') += c;
-    else if (byte < 0x20 || byte >= 0x7F) fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
-    else out += c;
-  }
-  out += '"';
-}
+namespace baton::router {
 
 std::string AccessLine(const http::Request& request, const http::Outcome& outcome, double unix_s) {
   const auto whole = static_cast<time_t>(unix_s);
@@ -28,9 +19,9 @@ std::string AccessLine(const http::Request& request, const http::Outcome& outcom
                  static_cast<int>((unix_s - std::floor(unix_s)) * 1000));
   const auto text = [&](std::string_view name, std::string_view value) {
     (line += ",\"").append(name).append("\":");
-    AppendQuoted(line, value);
+    AppendJsonString(line, value);
   };
-  text("request_id", request.headers.Get("x-request-id"));
+  text("request_id", request.id);
   text("client", request.peer);
   text("method", request.method);
   text("path", request.path);

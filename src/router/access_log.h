@@ -10,10 +10,6 @@
 
 namespace baton::router {
 
-// Appends "text" as a JSON string. Bytes that are not ASCII become \u00XX, since they may be of any
-// encoding.
-void AppendQuoted(std::string& out, std::string_view text);
-
 // The line, without its end. `unix_s` is the time of writing. The query is left out: it may carry
 // keys. `outcome.note` holds further members: ,"name":value ...
 std::string AccessLine(const http::Request& request, const http::Outcome& outcome, double unix_s);

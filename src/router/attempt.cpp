@@ -22,20 +22,6 @@ constexpr Duration kFreshProgress = std::chrono::milliseconds(1500);
 constexpr Duration kPrefillLinger = std::chrono::seconds(30);
 constexpr Duration kStreamTailTime = std::chrono::seconds(1);
 
-// Is `name` one of the comma-separated tokens of a Connection field?
-bool IsListed(std::string_view connection, std::string_view name) {
-  while (!connection.empty()) {
-    const size_t comma = connection.find(',');
-    std::string_view token = connection.substr(0, comma);
-    while (token.starts_with(' ') || token.starts_with('\t')) token.remove_prefix(1);
-    while (token.ends_with(' ') || token.ends_with('\t')) token.remove_suffix(1);
-    if (http::EqualsIgnoreCase(token, name)) return true;
-    if (comma == std::string_view::npos) break;
-    connection.remove_prefix(comma + 1);
-  }
-  return false;
-}
-
 // Headers that describe one connection or a framing that we redo (RFC 9110 7.6.1).
 bool IsPassedOn(std::string_view name) {
   // Which pages may call is for the router to say.
@@ -308,7 +294,7 @@ http::Headers Attempt::AnswerHeaders(const RequestPlan& plan) const {
   http::Headers headers;
   const http::Headers& theirs = decode_.stream->headers();
   for (const auto& [name, value] : theirs) {
-    if (IsPassedOn(name) && !IsListed(theirs.Get("connection"), name)) headers.Add(name, value);
+    if (IsPassedOn(name) && !theirs.Lists("Connection", name)) headers.Add(name, value);
   }
   headers.Set("x-request-id", plan.request_id);
   return headers;

@@ -13,31 +13,35 @@ Cors::Cors(std::vector<std::string> origins) : origins_(std::move(origins)) {
   for (std::string& origin : origins_) {
     if (origin.ends_with('/')) origin.pop_back();  // browsers send none
   }
-  if (std::find(origins_.begin(), origins_.end(), "*") != origins_.end()) origins_.clear();
+  any_ = origins_.empty() || std::erase(origins_, "*") > 0;
+}
+
+bool Cors::Lists(std::string_view origin) const {
+  return std::any_of(origins_.begin(), origins_.end(),
+                     [&](const std::string& allowed) { return http::EqualsIgnoreCase(allowed, origin); });
 }
 
 std::string_view Cors::Allowed(std::string_view origin) const {
-  if (origins_.empty()) return "*";
-  for (const std::string& allowed : origins_) {
-    if (http::EqualsIgnoreCase(allowed, origin)) return origin;
-  }
-  return "";
+  if (any_) return "*";
+  return Lists(origin) ? origin : std::string_view();
 }
 
 void Cors::Prepare(const http::Request& request, http::Responder& responder) const {
   const std::string_view origin = request.headers.Get("Origin");
   if (origin.empty()) return;
-  if (!origins_.empty()) responder.AddToHead("Vary", "Origin");
+  if (!any_) responder.AddToHead("Vary", "Origin");
   const std::string_view allowed = Allowed(origin);
   if (allowed.empty()) return;
   responder.AddToHead("Access-Control-Allow-Origin", allowed);
   responder.AddToHead("Access-Control-Expose-Headers", kExposed);
 }
 
-std::optional<http::Response> Cors::Preflight(const http::Request& request) const {
-  if (request.method != "OPTIONS" || !request.headers.Has("Origin") ||
-      !request.headers.Has("Access-Control-Request-Method"))
-    return std::nullopt;
+bool Cors::IsPreflight(const http::Request& request) {
+  return request.method == "OPTIONS" && request.headers.Has("Origin") &&
+         request.headers.Has("Access-Control-Request-Method");
+}
+
+http::Response Cors::AnswerPreflight(const http::Request& request) const {
   http::Response response;
   response.status = 204;
   if (Allowed(request.headers.Get("Origin")).empty()) {

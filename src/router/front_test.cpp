@@ -150,6 +150,94 @@ TEST(Cors, ListedPagesOnly) {
   EXPECT_EQ(fleet.Fetch("OPTIONS", "/health", "", With({{"Origin", "http://localhost:3000"}, {"Access-Control-Request-Method", "GET"}})).status, 204);
 }
 
+const char* const kControlCalls[] = {"POST /workers", "GET /workers", "PUT /workers/x", "DELETE /workers/x", "POST /add_worker?url=http://127.0.0.1:1",
+                                     "POST /remove_worker?url=http://127.0.0.1:1", "GET /list_workers", "GET /flush_cache", "POST /flush_cache",
+                                     "GET /get_loads", "GET /metrics", "GET /server_info", "GET /engine_metrics", "POST /nowhere"};
+
+http::Response Call(Fleet& fleet, std::string_view call, http::Headers headers) {
+  const size_t space = call.find(' ');
+  headers.Set("Content-Type", "text/plain");  // needs no preflight
+  const bool body = call.starts_with("POST") || call.starts_with("PUT");
+  return fleet.Fetch(std::string(call.substr(0, space)), std::string(call.substr(space + 1)), body ? R"({"url":"http://127.0.0.1:1","worker_type":"decode"})" : "",
+                     std::move(headers));
+}
+
+TEST(ControlRoutes, AreClosedToPagesOfOtherOrigins) {
+  for (const std::vector<std::string>& origins : {std::vector<std::string>{}, {"*"}, {"https://ops.example", "*"}, {"https://ops.example"}}) {
+    Fleet fleet(1, 1, [&](RouterOptions& o) { o.cors_origins = origins; });
+    const std::string before = fleet.Get("/list_workers").body;
+    for (const char* origin : {"http://page.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "https://ops.example.evil"}) {
+      for (const char* call : kControlCalls) {
+        const http::Response refused = Call(fleet, call, With({{"Origin", origin}}));
+        EXPECT_EQ(refused.status, 403) << call << " " << origin;
+        EXPECT_EQ(ErrorCode(refused), "foreign_origin");
+        EXPECT_NE(refused.body.find("--cors-allowed-origins"), std::string::npos) << refused.body;
+        EXPECT_FALSE(refused.headers.Has("Access-Control-Allow-Origin")) << call;
+        EXPECT_NE(refused.headers.Get("x-request-id"), "");
+      }
+      const http::Response preflight = fleet.Fetch("OPTIONS", "/workers/x", "", With({{"Origin", origin}, {"Access-Control-Request-Method", "DELETE"}}));
+      EXPECT_EQ(preflight.status, 403);
+      EXPECT_FALSE(preflight.headers.Has("Access-Control-Allow-Methods"));
+    }
+    EXPECT_EQ(fleet.Get("/list_workers").body, before);
+    EXPECT_EQ(fleet.decode[0]->flushes(), 0);
+  }
+}
+
+TEST(ControlRoutes, ImagesAndFormsOfOtherSitesChangeNothing) {
+  Fleet fleet;
+  for (const char* site : {"cross-site", "same-site"}) {
+    const http::Headers from = With({{"Sec-Fetch-Site", site}});
+    EXPECT_EQ(Call(fleet, "GET /flush_cache", from).status, 403) << site;
+    EXPECT_EQ(Call(fleet, "POST /workers", from).status, 403) << site;
+    EXPECT_EQ(Call(fleet, "GET /metrics", from).status, 200) << site;  // a link to it
+    EXPECT_EQ(Call(fleet, "GET /v1/models", from).status, 200) << site;
+  }
+  EXPECT_EQ(fleet.decode[0]->flushes(), 0);
+  EXPECT_EQ(Call(fleet, "GET /flush_cache", With({{"Sec-Fetch-Site", "none"}})).status, 200);
+  EXPECT_EQ(Call(fleet, "GET /flush_cache", With({{"Sec-Fetch-Site", "same-origin"}})).status, 200);
+}
+
+TEST(ControlRoutes, AreOpenToToolsOwnPagesAndListedOnes) {
+  Fleet fleet(1, 1, [](RouterOptions& o) { o.cors_origins = {"https://ops.example"}; });
+  const std::string own = fmt::format("http://127.0.0.1:{}", fleet.router->port());
+  for (const http::Headers& from : {http::Headers(), With({{"Origin", own.c_str()}, {"Sec-Fetch-Site", "same-origin"}}),
+                                    With({{"Origin", "https://ops.example"}, {"Sec-Fetch-Site", "cross-site"}})}) {
+    const int flushes = fleet.decode[0]->flushes();
+    EXPECT_EQ(Call(fleet, "GET /workers", from).status, 200);
+    const http::Response flushed = Call(fleet, "POST /flush_cache", from);
+    EXPECT_EQ(flushed.status, 200);
+    EXPECT_EQ(fleet.decode[0]->flushes(), flushes + 1);
+    EXPECT_FALSE(flushed.headers.Has("Access-Control-Allow-Origin"));
+    EXPECT_FALSE(flushed.headers.Has("Access-Control-Expose-Headers"));
+  }
+  // ... but nothing that needs a preflight.
+  const http::Response preflight = fleet.Fetch("OPTIONS", "/workers/x", "", With({{"Origin", "https://ops.example"}, {"Access-Control-Request-Method", "DELETE"}}));
+  EXPECT_EQ(preflight.status, 405);
+  EXPECT_FALSE(preflight.headers.Has("Access-Control-Allow-Methods"));
+  EXPECT_FALSE(preflight.headers.Has("Access-Control-Allow-Origin"));
+}
+
+TEST(Bodies, AllTogetherAreBounded) {
+  Fleet fleet(1, 1, [](RouterOptions& o) {
+    o.max_payload_bytes = 100'000;
+    o.max_total_payload_bytes = 150'000;
+  });
+  fleet.decode[0]->Set(Hang());
+  const std::string large = fmt::format(R"({{"text":"{}"}})", std::string(90'000, 'a'));
+  RawSocket first = fleet.Send("/generate", large);
+  ASSERT_TRUE(Eventually([&] { return fleet.Metric("baton_router_request_body_bytes") == static_cast<double>(large.size()); }));
+  const http::Response refused = fleet.Post("/generate", large);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.Get("Retry-After"), "1");
+  EXPECT_EQ(ErrorCode(refused), "overloaded");
+  EXPECT_EQ(fleet.decode[0]->requests(), 1u);
+  first.Close();
+  EXPECT_TRUE(Eventually([&] { return fleet.Metric("baton_router_request_body_bytes") == 0; }));
+  fleet.decode[0]->Set(AnswerJson(200, "{}"));
+  EXPECT_EQ(fleet.Post("/generate", large).status, 200);
+}
+
 TEST(Keys, AdminRoutesWantTheirOwn) {
   Fleet fleet(1, 1, [](RouterOptions& o) {
     o.api_key = "data";
@@ -220,17 +308,19 @@ TEST_F(AccessLogTest, TellsWhatHappened) {
 
   fleet.decode[0]->Set(AnswerJson(500, R"({"error":{"message":"boom"}})"));
   fleet.Post("/generate", R"({"text":"a"})");
-  fleet.Get("/nowhere?api_key=secret");
+  fleet.Fetch("GET", "/nowhere?api_key=secret", "", With({{"x-request-id", "id-3"}}));
   RawSocket bad = RawSocket::Connect(fleet.router->port());
   bad.Send("GET / HTTP/9.9\r\n\r\n");
-  bad.ReadToEnd();
+  const std::string bad_answer = bad.ReadToEnd();
   lines = Lines(4);
   EXPECT_EQ(lines[1]["status"].to_number<int>(), 500);
   EXPECT_EQ(lines[1]["attempts"].to_number<int>(), 2);
   EXPECT_EQ(lines[1]["error_code"].as_string(), "decode_internal_error");
   EXPECT_EQ(lines[2]["status"].to_number<int>(), 404);
   EXPECT_EQ(lines[2]["path"].as_string(), "/nowhere");
+  EXPECT_EQ(lines[2]["request_id"].as_string(), "id-3");
   EXPECT_EQ(lines[3]["status"].to_number<int>(), 505);
+  EXPECT_NE(bad_answer.find(fmt::format("x-request-id: {}\r\n", std::string_view(lines[3]["request_id"].as_string()))), std::string::npos);
 
   fleet.decode[0]->Set(Hang());
   RawSocket gone = fleet.Send("/generate", R"({"text":"a"})");
@@ -253,14 +343,15 @@ TEST(AccessLine, LeavesOutProbesThatWentWell) {
 TEST(AccessLine, EscapesWhatClientsSend) {
   http::Request request;
   request.method = "GET";
-  request.path = "/\"\\\n\xff";
-  request.headers.Set("x-request-id", "a\"b");
+  request.path = "/\"\\\n\xff\u00e9\x1b";
+  request.id = "a\"b";
   const std::string line = AccessLine(request, {.status = 404, .received = Now()}, 1'700'000'000.5);
   const auto parsed = json::Parse(line);
   ASSERT_TRUE(parsed.ok()) << line;
   EXPECT_EQ(parsed->at("time").as_string(), "2023-11-14T22:13:20.500Z");
   EXPECT_EQ(parsed->at("request_id").as_string(), "a\"b");
-  EXPECT_EQ(parsed->at("path").as_string(), "/\"\\\n\xc3\xbf");
+  EXPECT_EQ(parsed->at("path").as_string(), "/\"\\\n\xc3\xbf\u00e9\x1b");
+  EXPECT_NE(line.find("\u00e9\\u001b\""), std::string::npos) << line;  // UTF-8 stays readable
 }
 
 TEST(MetricsOfRequests, ModelsAreTheWorkersOnly) {

@@ -160,13 +160,27 @@ TEST(Hostile, BrokenFramingOfAStreamEndsInAValidErrorEvent) {
 TEST(Hostile, HeadersOfOneConnectionStayThere) {
   RawWorker worker(
       "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: X-Secret, close\r\nX-Secret: s\r\nKeep-Alive: timeout=5\r\n"
+      "Connection: keep-alive ,X-Second\r\nX-Second: s\r\n"
       "Proxy-Authenticate: Basic\r\nTrailer: X-T\r\nUpgrade: h2c\r\nTE: trailers\r\nX-Fine: yes\r\nServer: uvicorn\r\n\r\n{}");
   const http::Response response = AskThrough(worker, R"({"prompt":"a"})");
   EXPECT_EQ(response.status, 200);
   EXPECT_EQ(response.headers.Get("X-Fine"), "yes");
-  for (const char* name : {"X-Secret", "Keep-Alive", "Proxy-Authenticate", "Trailer", "Upgrade", "TE"}) {
+  for (const char* name : {"X-Secret", "X-Second", "Keep-Alive", "Proxy-Authenticate", "Trailer", "Upgrade", "TE"}) {
     EXPECT_FALSE(response.headers.Has(name)) << name;
   }
+}
+
+TEST(Hostile, FieldsOfTheClientsConnectionStayThere) {
+  Fleet fleet;
+  RawSocket socket = RawSocket::Connect(fleet.router->port());
+  ASSERT_TRUE(socket.Send("POST /generate HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\ntraceparent: t\r\ntracestate: s\r\nx-correlation-id: c\r\n"
+                          "x-request-id: r\r\nConnection: close, TraceParent, x-request-id\r\nContent-Length: 12\r\n\r\n{\"text\":\"a\"}"));
+  EXPECT_EQ(StatusOf(socket.ReadToEnd()), 200);
+  const http::Headers sent = fleet.decode[0]->headers(0);
+  EXPECT_FALSE(sent.Has("traceparent"));
+  EXPECT_EQ(sent.Get("tracestate"), "s");
+  EXPECT_EQ(sent.Get("x-correlation-id"), "c");
+  EXPECT_EQ(sent.Get("x-request-id"), "r");  // the router's own
 }
 
 // A second answer that nobody asked for is never taken for the next request's.

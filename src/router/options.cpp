@@ -108,6 +108,9 @@ Status Validate(const RouterOptions& o) {
   for (const Positive& p : positives) {
     if (!(p.value > 0)) return Error(Code::kInvalidArgument, "{} must be more than 0", p.flag);
   }
+  if (o.max_total_payload_bytes != 0 && o.max_total_payload_bytes < o.max_payload_bytes) {
+    return Error(Code::kInvalidArgument, "--max-total-payload-size must be at least --max-payload-size ({}), or 0", o.max_payload_bytes);
+  }
   if (o.decode_policy == PolicyKind::kBucket && o.pd_disaggregation) {
     return Error(Code::kInvalidArgument, "--decode-policy bucket: it sorts prompts, so it is for --prefill-policy only");
   }

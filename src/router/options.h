@@ -83,6 +83,7 @@ struct RouterOptions {
   double worker_kv_limit = 0;
 
   size_t max_payload_bytes = size_t{512} << 20;
+  size_t max_total_payload_bytes = 0;  // of all requests under way; 0: a quarter of the memory
   RetryRules retry;
   BreakerRules breaker;
   MigrationRules migration;

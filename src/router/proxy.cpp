@@ -5,8 +5,8 @@
 #include <random>
 
 #include "common/log.h"
+#include "common/printable.h"
 #include "http/sse.h"
-#include "router/access_log.h"
 #include "router/attempt.h"
 #include "router/conversation.h"
 
@@ -28,7 +28,9 @@ bool IsForwarded(std::string_view name) {
 http::Headers ForwardedHeaders(const http::Request& request) {
   http::Headers headers;
   for (const auto& [name, value] : request.headers) {
-    if (IsForwarded(name)) headers.Add(name, value);
+    // What the client named in Connection is between it and us (RFC 9110 7.6.1); the id is ours.
+    const bool ends_here = request.headers.Lists("Connection", name) && !http::EqualsIgnoreCase(name, "x-request-id");
+    if (IsForwarded(name) && !ends_here) headers.Add(name, value);
   }
   if (!headers.Has("Content-Type")) headers.Set("Content-Type", "application/json");
   return headers;
@@ -327,7 +329,7 @@ class ActiveGuard {
 // The part of a line of the access log that only this file knows.
 void NoteForLog(const RequestPlan& plan, const AttemptResult& result, std::string& note) {
   note += ",\"model\":";
-  AppendQuoted(note, plan.facts.model);
+  AppendJsonString(note, plan.facts.model);
   fmt::format_to(std::back_inserter(note), ",\"stream\":{},\"migrations\":{}", plan.facts.stream, plan.migrations);
   if (result.end == AttemptResult::End::kClientGone) note += ",\"error_code\":\"client_gone\"";
   else if (!result.error.code.empty()) (note += ",\"error_code\":\"").append(result.error.code).append("\"");
@@ -349,7 +351,7 @@ asio::awaitable<void> ProxyRequest(std::shared_ptr<Services> services, Api api,
   plan.started = Now();
   plan.series = &services->metrics.SeriesOf("");
   const ActiveGuard active(services->metrics, plan.started);
-  plan.request_id = request.headers.Get("x-request-id");
+  plan.request_id = request.id;
   auto facts = InspectBody(api, request.body, services->options.dp_aware);
   AttemptResult result;
   Admission::Permit permit;  // held until the answer has ended

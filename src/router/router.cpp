@@ -1,6 +1,7 @@
 #include "router/router.h"
 
 #include "common/log.h"
+#include "common/memory_limit.h"
 #include "router/discovery/discovery.h"
 #include "router/discovery/workers_file.h"
 #include "router/routes.h"
@@ -31,6 +32,8 @@ std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& se
   o.host = services->options.host;
   o.port = services->options.port;
   o.max_body_bytes = services->options.max_payload_bytes;
+  const size_t total = services->options.max_total_payload_bytes;
+  o.max_held_body_bytes = std::max(total ? total : MemoryLimitBytes() / 4, o.max_body_bytes);
   o.tls = services->options.tls;
   o.loops = std::move(loops);
   auto server = std::make_shared<http::Server>(services->executor, o);
@@ -39,6 +42,12 @@ std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& se
     const auto alive = weak.lock();
     return alive ? static_cast<double>(alive->Connections()) : 0;
   });
+  services->metrics.registry().AddCallback(
+      "baton_router_request_body_bytes", "Bytes of the bodies of requests under way",
+      [weak = std::weak_ptr<http::Server>(server)] {
+        const auto alive = weak.lock();
+        return alive ? static_cast<double>(alive->HeldBodyBytes()) : 0;
+      });
   return server;
 }
 

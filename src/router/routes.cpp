@@ -1,10 +1,11 @@
 #include "router/routes.h"
 
 #include <algorithm>
-#include <array>
 #include <random>
 
 #include "common/json.h"
+#include "common/printable.h"
+#include "router/access.h"
 #include "router/access_log.h"
 #include "router/errors.h"
 #include "router/fan_out.h"
@@ -14,54 +15,23 @@
 namespace baton::router {
 namespace {
 
-constexpr std::array kPublicPaths = {
-    std::string_view("/"),           std::string_view("/liveness"),
-    std::string_view("/health"),     std::string_view("/readiness"),
-    std::string_view("/metrics"),    std::string_view("/health_generate"),
-    std::string_view("/v1/models"),  std::string_view("/get_model_info"),
-    std::string_view("/model_info"), std::string_view("/get_server_info"),
-    std::string_view("/server_info"), std::string_view("/engine_metrics")};
-
-bool IsPublic(std::string_view path) {
-  return std::find(kPublicPaths.begin(), kPublicPaths.end(), path) != kPublicPaths.end();
-}
-
-// What changes the fleet or shows how it is made up.
-bool IsAdmin(std::string_view path) {
-  constexpr std::array<std::string_view, 6> kAdmin = {"/workers",      "/add_worker",  "/remove_worker",
-                                                      "/list_workers", "/flush_cache", "/get_loads"};
-  return path.starts_with("/workers/") || std::find(kAdmin.begin(), kAdmin.end(), path) != kAdmin.end();
-}
-
-enum class Access : uint8_t { kGranted, kUnknown, kForbidden };
-
-Access AccessOf(const RouterOptions& options, const http::Request& request) {
-  const std::string_view given = request.headers.Get("Authorization");
-  if (!options.control_keys.empty() && IsAdmin(request.path)) {
-    Access access = Access::kUnknown;
-    for (const ControlKey& key : options.control_keys) {  // all of them, so that time tells nothing
-      if (http::IsBearer(given, key.key)) access = key.admin ? Access::kGranted : Access::kForbidden;
-    }
-    return access;
-  }
-  if (options.api_key.empty() || IsPublic(request.path)) return Access::kGranted;
-  return http::IsBearer(given, options.api_key) ? Access::kGranted : Access::kUnknown;
-}
-
 // An id that can go into a header and a log line as it is.
 bool IsSaneId(std::string_view id) {
   return !id.empty() && id.size() <= 256 &&
          std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7F; });
 }
 
+// Gives the request its id, once.
 void SettleRequestId(const RouterOptions& options, http::Request& request) {
+  if (!request.id.empty()) return;
   for (const std::string& name : options.request_id_headers) {
     const std::string_view given = request.headers.Get(name);
     if (!IsSaneId(given)) continue;
-    request.headers.Set("x-request-id", std::string(given));
-    return;
+    request.id = given;
+    break;
   }
-  request.headers.Set("x-request-id", NewRequestId(request.path));
+  if (request.id.empty()) request.id = NewRequestId(request.path);
+  request.headers.Set("x-request-id", request.id);
 }
 
 RouterError ErrorFor(int status, std::string code, std::string message) {
@@ -72,7 +42,14 @@ RouterError ErrorFor(int status, std::string code, std::string message) {
   return error;
 }
 
-http::Response NoAccess(Access access) {
+http::Response NoAccess(Access access, const http::Request& request) {
+  if (access == Access::kForeign) {
+    const std::string_view origin = request.headers.Get("Origin");
+    return ToResponse(ErrorFor(403, "foreign_origin",
+                               fmt::format("{} is not for pages of {}: name the page's origin with --cors-allowed-origins to "
+                                           "let it in (\"*\" does not)", request.path,
+                                           origin.empty() ? std::string_view("another site") : origin)));
+  }
   if (access == Access::kForbidden)
     return ToResponse(ErrorFor(403, "forbidden", "this key's role may not use admin routes"));
   http::Response response = ToResponse(
@@ -84,27 +61,29 @@ http::Response NoAccess(Access access) {
 void NoteErrorCode(http::Responder& responder, std::string_view code) {
   if (code.empty()) return;
   responder.note() += ",\"error_code\":";
-  AppendQuoted(responder.note(), code);
+  AppendJsonString(responder.note(), code);
 }
 
-// Answers what needs no route: preflights and requests without a key.
-asio::awaitable<bool> Filter(std::shared_ptr<Services> services, http::Request& request,
-                             http::Responder& responder) {
-  SettleRequestId(services->options, request);
-  services->cors.Prepare(request, responder);
-  std::optional<http::Response> answer = services->cors.Preflight(request);
-  const Access access = answer ? Access::kGranted : AccessOf(services->options, request);
-  if (access != Access::kGranted) answer = NoAccess(access);
-  if (!answer) co_return true;
+// Answers what needs no route: preflights and requests that may not pass.
+std::optional<http::Response> Screen(Services& services, http::Request& request, http::Responder& responder) {
+  SettleRequestId(services.options, request);
+  const bool client_route = IsClientRoute(request.path);
+  if (client_route) services.cors.Prepare(request, responder);
+  std::optional<http::Response> answer;
+  if (client_route && Cors::IsPreflight(request)) {  // carries no key
+    answer = services.cors.AnswerPreflight(request);
+  } else if (const Access access = AccessOf(services.options, services.cors, request); access != Access::kGranted) {
+    answer = NoAccess(access, request);
+  }
+  if (!answer) return std::nullopt;
   const std::string code(answer->headers.Get("X-SMG-Error-Code"));
   NoteErrorCode(responder, code);
-  answer->headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
-  services->metrics.CountResponse(answer->status, code);
-  (void)co_await responder.Send(std::move(*answer));
-  co_return false;
+  answer->headers.Set("x-request-id", request.id);
+  services.metrics.CountResponse(answer->status, code);
+  return answer;
 }
 
-http::Response ServerMadeError(const std::shared_ptr<Services>& services, int status,
+http::Response ServerMadeError(const std::shared_ptr<Services>& services, http::Request& request, int status,
                                std::string_view message) {
   const char* code = status == 404   ? "not_found"
                      : status == 405 ? "method_not_allowed"
@@ -117,7 +96,8 @@ http::Response ServerMadeError(const std::shared_ptr<Services>& services, int st
     text += fmt::format(" (--max-payload-size {})", services->options.max_payload_bytes);
   }
   http::Response response = ToResponse(ErrorFor(status, code, std::move(text)));
-  response.headers.Set("x-request-id", NewRequestId(""));
+  SettleRequestId(services->options, request);
+  response.headers.Set("x-request-id", request.id);
   services->metrics.CountResponse(status, code);
   return response;
 }
@@ -214,7 +194,7 @@ void AddRoute(std::shared_ptr<Services> services, http::Server& server, std::str
                    http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
                  const TimePoint started = Now();
                  http::Response response = co_await handler(services, request);
-                 response.headers.Set("x-request-id", std::string(request.headers.Get("x-request-id")));
+                 response.headers.Set("x-request-id", request.id);
                  const std::string code(response.headers.Get("X-SMG-Error-Code"));
                  services->metrics.CountResponse(response.status, code);
                  NoteErrorCode(responder, code);
@@ -224,6 +204,11 @@ void AddRoute(std::shared_ptr<Services> services, http::Server& server, std::str
 }
 
 void InstallMetricsRoute(std::shared_ptr<Services> services, http::Server& server) {
+  server.SetFilter([services](http::Request& request, http::Responder& responder) -> std::optional<http::Response> {
+    SettleRequestId(services->options, request);
+    responder.AddToHead("x-request-id", request.id);
+    return std::nullopt;
+  });
   server.Route("GET", "/metrics",
                [services](http::Request& request, http::Responder& responder) -> asio::awaitable<void> {
                  (void)co_await responder.Send(co_await Metrics(services, request));
@@ -232,13 +217,10 @@ void InstallMetricsRoute(std::shared_ptr<Services> services, http::Server& serve
 
 void InstallRoutes(std::shared_ptr<Services> services, http::Server& server) {
   server.SetFilter([services](http::Request& request, http::Responder& responder) {
-    return Filter(services, request, responder);
+    return Screen(*services, request, responder);
   });
-  server.SetBodyGate([services](const http::Request& request) {
-    return AccessOf(services->options, request) == Access::kGranted;
-  });
-  server.SetErrorBody([services](int status, std::string_view message) {
-    return ServerMadeError(services, status, message);
+  server.SetErrorBody([services](http::Request& request, int status, std::string_view message) {
+    return ServerMadeError(services, request, status, message);
   });
   if (services->access_log) {
     server.SetObserver([services](const http::Request& request, const http::Outcome& outcome) {

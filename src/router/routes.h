@@ -2,8 +2,9 @@
 //
 // Public (no key): /, /liveness, /health, /readiness, /health_generate, /metrics, /v1/models,
 // /get_model_info, /model_info, /get_server_info, /server_info, /engine_metrics. Everything else needs the API key
-// when there is one. /liveness is always 200; /health follows readiness, unlike sglang-router's,
-// which says OK before any worker exists (sglang issue 33740).
+// when there is one. Routes that are not for clients are closed to pages of other origins (access.h). /liveness is
+// always 200; /health follows readiness, unlike sglang-router's, which says OK before any worker exists (sglang
+// issue 33740).
 #pragma once
 
 #include <functional>

@@ -63,6 +63,32 @@ TEST(Routes, RequestIdIsTakenFromTheFirstHeaderOrMade) {
   EXPECT_NE(fleet.Get("/nothing").headers.Get("x-request-id"), "");
 }
 
+TEST(Routes, EveryAnswerCarriesTheRequestsId) {
+  Fleet fleet(1, 1, [](RouterOptions& o) { o.max_payload_bytes = 1000; });
+  const auto id_of = [&](const std::string& bytes, int status) {
+    RawSocket socket = RawSocket::Connect(fleet.router->port());
+    EXPECT_TRUE(socket.Send(bytes));
+    const std::string answer = socket.ReadResponse();
+    EXPECT_EQ(http::test::StatusOf(answer), status) << bytes;
+    const size_t at = answer.find("\r\nx-request-id: ");
+    return at == std::string::npos ? "(none)" : answer.substr(at + 16, answer.find("\r\n", at + 16) - at - 16);
+  };
+  const std::string named = " HTTP/1.1\r\nHost: x\r\nx-request-id: mine\r\n";
+  EXPECT_EQ(id_of("GET /nothing" + named + "\r\n", 404), "mine");
+  EXPECT_EQ(id_of("GET /generate" + named + "\r\n", 405), "mine");
+  EXPECT_EQ(id_of("POST /generate" + named + "Content-Length: 5000\r\n\r\n", 413), "mine");
+  EXPECT_EQ(id_of("POST /generate" + named + "Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400), "mine");
+  EXPECT_EQ(id_of("POST /generate" + named + "Expect: tea\r\n\r\n", 417), "mine");
+  EXPECT_EQ(id_of("BREW /generate" + named + "\r\n", 501), "mine");
+  EXPECT_EQ(id_of("POST /generate" + named + "Transfer-Encoding: chunked\r\n\r\nX", 400), "mine");
+  // Where there is none to be had, one is made.
+  for (const char* bytes : {"GET /nothing HTTP/1.1\r\nHost: x\r\nx-request-id: a b\r\n\r\n", "GET /generate HTTP/1.1\r\nHost: x\r\n\r\n"}) {
+    EXPECT_TRUE(id_of(bytes, std::string_view(bytes).starts_with("GET /n") ? 404 : 405).size() > 24) << bytes;
+  }
+  EXPECT_TRUE(id_of("GET / HTTP/9.9\r\n\r\n", 505).starts_with("req-"));
+  EXPECT_TRUE(id_of("GET  nonsense\n", 400).starts_with("req-"));
+}
+
 TEST(Routes, UnknownPathsAndMethods) {
   Fleet fleet;
   EXPECT_EQ(fleet.Get("/nothing").status, 404);
@@ -274,6 +300,7 @@ TEST(Options, ContradictionsAreNamed) {
   contains("--decode nonsense://x", [](RouterOptions& o) { o.decode = {"nonsense://x"}; });
   contains("--retry-max-retries", [](RouterOptions& o) { o.retry.max_attempts = 0; });
   contains("--retry-jitter-factor", [](RouterOptions& o) { o.retry.jitter = 2; });
+  contains("--max-total-payload-size", [](RouterOptions& o) { o.max_total_payload_bytes = o.max_payload_bytes - 1; });
   contains("--prometheus-port", [](RouterOptions& o) { o.prometheus_port = 70'000; });
   contains("--health-check-endpoint", [](RouterOptions& o) { o.health.endpoint = "health"; });
 }

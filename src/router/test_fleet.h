@@ -150,7 +150,10 @@ class FakeWorker {
     });
     json_route("/model_info", R"({"model_path":"tiny"})");
     json_route("/v1/models", R"({"object":"list","data":[{"id":"tiny"}]})");
-    json_route("/flush_cache", "ok");
+    fixed("/flush_cache", [state] {
+      ++state->flushes;
+      return http::Response{.body = "ok"};
+    });
     fixed("/get_load", [state] {
       std::lock_guard lock(state->mutex);
       http::Response response;
@@ -180,6 +183,7 @@ class FakeWorker {
   int questions() const { return state_->questions; }
   // How often it was introduced to a prefill server.
   int pairs() const { return state_->pairs; }
+  int flushes() const { return state_->flushes; }
   // The body of GET /get_load.
   void SetLoad(std::string body) {
     std::lock_guard lock(state_->mutex);
@@ -222,6 +226,7 @@ class FakeWorker {
     std::atomic<int> probes{0};
     std::atomic<int> questions{0};
     std::atomic<int> pairs{0};
+    std::atomic<int> flushes{0};
     std::atomic<TimePoint> last_disconnect{TimePoint{}};
   };
   std::shared_ptr<State> state_;

@@ -12,6 +12,7 @@
 
 #include "api/fields.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "server/generation.h"
 #include "server/model_name.h"
 #include "server/prompts.h"
@@ -114,7 +115,7 @@ json::object ServerInfo(const Context& context) {
   out["max_total_num_tokens"] = stats.max_total_tokens;
   out["max_req_input_len"] = context.engine->max_prompt_tokens();
   out["version"] = "0.5.9";  // the SGLang interface that this server speaks
-  out["baton_version"] = "0.1.0";
+  out["baton_version"] = kVersion;
   out["isa"] = context.engine->backend().isa;
   if (context.prefill) out["fabric"] = FabricInfo(context.prefill->fabric());
   if (context.decode) out["fabric"] = FabricInfo(context.decode->fabric());

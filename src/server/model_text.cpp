@@ -7,6 +7,7 @@
 #include "api/fields.h"
 #include "common/log.h"
 #include "model/gguf.h"
+#include "tokenizer/render_chat.h"
 
 namespace baton::server {
 namespace {
@@ -147,9 +148,7 @@ Result<ModelText> LoadModelText(const model::ModelFiles& files, const model::Mod
   }
 
   if (!options.chat_template.empty()) {
-    const bool literal = options.chat_template.find("{%") != std::string::npos ||
-                         options.chat_template.find("{{") != std::string::npos;
-    auto source = literal ? Result<std::string>(options.chat_template) : ReadFile(options.chat_template, 1 << 20);
+    auto source = tokenizer::IsTemplateText(options.chat_template) ? Result<std::string>(options.chat_template) : ReadFile(options.chat_template, 1 << 20);
     if (!source.ok()) return source.status().Prefixed("--chat-template");
     out.chat_template_source = std::move(*source);
   } else if (gguf && gguf->Has("tokenizer.chat_template")) {

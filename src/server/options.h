@@ -25,6 +25,7 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 30000;
   http::ServerTlsOptions tls;        // of the HTTP port; the bootstrap port stays plain
+  size_t max_held_body_bytes = 0;    // of all requests under way; 0: a quarter of the memory
   std::string api_key;
   std::string admin_api_key;
   Mode mode = Mode::kNull;

@@ -1,5 +1,7 @@
 #include "server/prompts.h"
 
+#include "tokenizer/render_chat.h"
+
 namespace baton::server {
 namespace {
 
@@ -7,6 +9,9 @@ namespace {
 Status CutAfterFinalMessage(const api::ChatRequest& chat, std::string& text) {
   const json::object& last = chat.messages.get_array().back().get_object();
   const json::value* content = json::Find(last, "content");
+  if (content && content->is_array() && !content->get_array().empty()) {
+    content = json::Find(content->get_array().back().get_object(), "text");
+  }
   if (!content || !content->is_string() || last.at("role") != "assistant") {
     return Error(Code::kInvalidArgument, "continue_final_message needs an assistant message with text at the end");
   }
@@ -83,7 +88,7 @@ Result<RenderedChat> RenderChat(const Context& context, const api::ChatRequest& 
   input.extra = chat.template_kwargs;
   input.bos_token = context.text.bos_token;
   input.eos_token = context.text.eos_token;
-  auto text = context.text.chat_template->Render(input);
+  auto text = tokenizer::RenderChat(*context.text.chat_template, std::move(input));
   if (!text.ok()) return text.status();
   RenderedChat out{std::move(*text), {}};
   if (chat.continue_final_message) {

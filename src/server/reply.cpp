@@ -16,10 +16,15 @@ http::Response TextResponse(int status, std::string body, std::string_view type)
   return response;
 }
 
-asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param,
-                                      std::string_view guilty) {
+http::Response OpenAiErrorResponse(const Status& status, std::string_view param, std::string_view guilty) {
   http::Response response = JsonResponse(api::HttpStatusOf(status.code()), api::OpenAiError(status, param, guilty));
   if (response.status == 503) response.headers.Add("Retry-After", "1");
+  return response;
+}
+
+asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param,
+                                      std::string_view guilty) {
+  http::Response response = OpenAiErrorResponse(status, param, guilty);
   (void)co_await responder.Send(std::move(response));
 }
 

@@ -19,6 +19,7 @@ http::Response JsonResponse(int status, std::string body);
 http::Response TextResponse(int status, std::string body, std::string_view type = "text/plain");
 
 // `guilty`: see api::OpenAiError.
+http::Response OpenAiErrorResponse(const Status& status, std::string_view param = {}, std::string_view guilty = {});
 asio::awaitable<void> SendOpenAiError(http::Responder& responder, const Status& status, std::string_view param = {},
                                       std::string_view guilty = {});
 asio::awaitable<void> SendNativeError(http::Responder& responder, const Status& status, std::string_view guilty = {});

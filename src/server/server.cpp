@@ -13,6 +13,8 @@
 #include <boost/asio/use_future.hpp>
 
 #include "common/log.h"
+#include "common/memory_limit.h"
+#include "http/cross_site.h"
 #include "server/control_handlers.h"
 #include "server/generate_handler.h"
 #include "server/openai_handler.h"
@@ -45,7 +47,7 @@ struct Server::Impl {
   }
 
   void AddRoutes();
-  asio::awaitable<bool> Filter(http::Request& request, http::Responder& responder);
+  std::optional<http::Response> Screen(const http::Request& request) const;
   Status Warm();
 
   asio::io_context io;  // outlives all that posts to it
@@ -63,38 +65,49 @@ http::ServerOptions HttpOptions(const ServerOptions& options) {
   out.host = options.host;
   out.port = options.port;
   out.tls = options.tls;
+  out.max_held_body_bytes = options.max_held_body_bytes ? options.max_held_body_bytes : MemoryLimitBytes() / 4;
+  out.max_body_bytes = std::min(out.max_body_bytes, out.max_held_body_bytes);
   return out;
 }
 
 bool IsAdmin(std::string_view path) { return path == "/flush_cache" || path == "/abort_request"; }
 
+// What changes this server is not for pages of other origins that an operator's browser shows.
+bool IsForeign(const http::Request& request) {
+  if (!IsAdmin(request.path) && request.path != "/baton/v1/pair") return false;
+  return !http::ForeignOrigin(request).empty() || http::IsFetchedCrossSite(request);
+}
+
 bool IsGeneration(std::string_view path) {
   return path == "/generate" || path == "/v1/completions" || path == "/v1/chat/completions";
 }
 
-http::Response ErrorBody(int status, std::string_view message) {
+http::Response ErrorBody(http::Request&, int status, std::string_view message) {
   const Code code = status == 404 ? Code::kNotFound : status == 413 || status == 431 ? Code::kTooLarge
-                  : status == 408 ? Code::kDeadlineExceeded : status >= 500 ? Code::kInternal : Code::kInvalidArgument;
+                  : status == 408 ? Code::kDeadlineExceeded : status == 503 ? Code::kResourceExhausted
+                  : status >= 500 ? Code::kInternal : Code::kInvalidArgument;
   return JsonResponse(status, api::OpenAiError(Status(code, std::string(message))));
 }
 
 }  // namespace
 
-asio::awaitable<bool> Server::Impl::Filter(http::Request& request, http::Responder& responder) {
+std::optional<http::Response> Server::Impl::Screen(const http::Request& request) const {
   const ServerOptions& options = context->options;
+  if (IsForeign(request)) {
+    return JsonResponse(403, api::NativeError(Error(Code::kUnauthenticated, "{} is not for web pages of other origins: call it "
+                                                    "without an Origin header", request.path)));
+  }
   // Admin routes want the admin key where there is one.
   const std::string& key = IsAdmin(request.path) && !options.admin_api_key.empty() ? options.admin_api_key : options.api_key;
   const bool open = key.empty() || request.method == "OPTIONS" || request.path.starts_with("/health") ||
                     request.path.starts_with("/metrics");
   if (!open && !http::IsBearer(request.headers.Get("authorization"), key)) {
-    (void)co_await responder.Send(JsonResponse(401, R"({"error":"Unauthorized"})"));
-    co_return false;
+    return JsonResponse(401, R"({"error":"Unauthorized"})");
   }
   if (context->draining && IsGeneration(request.path)) {
-    co_await SendOpenAiError(responder, Error(Code::kUnavailable, "this server is shutting down: send the request to another one"));
-    co_return false;
+    return OpenAiErrorResponse(Error(Code::kUnavailable, "this server is shutting down: send the request to another one"));
   }
-  co_return true;
+  return std::nullopt;
 }
 
 void Server::Impl::AddRoutes() {
@@ -109,7 +122,7 @@ void Server::Impl::AddRoutes() {
   }
   http->Route("POST", "/v1/completions", [&c](http::Request& rq, http::Responder& rs) { return HandleCompletions(c, rq, rs); });
   http->Route("POST", "/v1/chat/completions", [&c](http::Request& rq, http::Responder& rs) { return HandleChat(c, rq, rs); });
-  http->SetFilter([this](http::Request& rq, http::Responder& rs) { return Filter(rq, rs); });
+  http->SetFilter([this](http::Request& rq, http::Responder&) { return Screen(rq); });
   http->SetErrorBody(ErrorBody);
 }
 

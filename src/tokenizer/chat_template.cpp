@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "tokenizer/jinja_budget.h"
+#include "tokenizer/jinja_content.h"
 #include "tokenizer/jinja_error.h"
 #include "tokenizer/jinja_eval.h"
 #include "tokenizer/jinja_parser.h"
@@ -67,6 +68,7 @@ void SetVariables(const ChatRenderInput& input, jinja::Interpreter& interpreter)
 
 struct ChatTemplate::Impl {
   jinja::Template parsed;
+  bool reads_parts = false;
 };
 
 ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -86,6 +88,7 @@ Result<ChatTemplate> ChatTemplate::Parse(std::string_view source) {
   try {
     auto impl = std::make_unique<Impl>();
     impl->parsed = jinja::ParseTemplate(source);
+    impl->reads_parts = jinja::ReadsContentParts(impl->parsed);
     return ChatTemplate(std::move(impl));
   } catch (const jinja::TemplateError& error) {
     return ToStatus(error);
@@ -93,6 +96,8 @@ Result<ChatTemplate> ChatTemplate::Parse(std::string_view source) {
     return Error(Code::kInternal, "parsing the chat template: {}", error.what());
   }
 }
+
+bool ChatTemplate::reads_parts() const { return impl_->reads_parts; }
 
 Result<std::string> ChatTemplate::Render(const ChatRenderInput& input,
                                          const RenderBounds& bounds) const {

@@ -43,6 +43,9 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
+  // Goes through a message's content part by part, where that is a list. Others take a string.
+  bool reads_parts() const;
+
   // kInvalidArgument: the template raised (its own message is kept word for word), used an
   // undefined value wrongly, or hit a limit.
   Result<std::string> Render(const ChatRenderInput& input, const RenderBounds& bounds = {}) const;

@@ -1,5 +1,6 @@
 #include "tokenizer/render_chat.h"
 
+#include <optional>
 #include <string>
 
 namespace baton::tokenizer {
@@ -39,7 +40,32 @@ Status ReadTemplateArguments(const json::value& arguments, ChatRenderInput& inpu
   return Status::Ok();
 }
 
+// The text of a list of text parts; nothing when it holds anything else.
+std::optional<std::string> JoinedText(const json::array& parts) {
+  std::string text;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const json::object* part = parts[i].if_object();
+    const json::value* type = part ? json::Find(*part, "type") : nullptr;
+    const json::value* words = part ? json::Find(*part, "text") : nullptr;
+    if (!type || !type->is_string() || type->get_string() != "text" || !words || !words->is_string()) return std::nullopt;
+    if (i > 0) text += ' ';
+    text += std::string_view(words->get_string());
+  }
+  return text;
+}
+
 }  // namespace
+
+Result<std::string> RenderChat(const ChatTemplate& chat_template, ChatRenderInput input) {
+  if (!chat_template.reads_parts() && input.messages.is_array()) {
+    for (json::value& message : input.messages.get_array()) {
+      json::value* content = message.is_object() ? message.get_object().if_contains("content") : nullptr;
+      if (!content || !content->is_array()) continue;
+      if (auto text = JoinedText(content->get_array())) *content = *text;
+    }
+  }
+  return chat_template.Render(input);
+}
 
 Result<ChatRenderInput> ParseRenderRequest(std::string_view request_json,
                                            const RenderSettings& settings) {
@@ -68,6 +94,10 @@ Result<ChatRenderInput> ParseRenderRequest(std::string_view request_json,
     if (Status status = ReadTemplateArguments(*arguments, input); !status.ok()) return status;
   }
   return input;
+}
+
+bool IsTemplateText(std::string_view text) {
+  return text.find("{%") != std::string_view::npos || text.find("{{") != std::string_view::npos;
 }
 
 Result<std::tm> ParseRenderTime(std::string_view text) {

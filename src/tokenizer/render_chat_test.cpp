@@ -1,5 +1,7 @@
 #include "tokenizer/render_chat.h"
 
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -43,6 +45,39 @@ struct BadRequest {
   const char* json;
   const char* says;  // part of the message
 };
+
+// Content in parts, for both sorts of templates, against Jinja2 (tests/golden/jinja/make_jinja_golden.py).
+TEST(RenderChat, PartsGoToTheTemplateAsItReadsThem) {
+  std::ifstream file(BATON_SOURCE_DIR "/tests/golden/jinja/parts.json");
+  const auto golden = json::Parse(std::string(std::istreambuf_iterator<char>(file), {}));
+  ASSERT_TRUE(golden.ok()) << golden.status().message();
+  const std::string request = json::serialize(json::object{{"messages", golden->at("messages")}});
+  const json::array& cases = golden->at("cases").as_array();
+  EXPECT_GE(cases.size(), 13u);
+  for (const json::value& c : cases) {
+    const std::string source(c.at("template").as_string());
+    SCOPED_TRACE(source);
+    const auto parsed = ChatTemplate::Parse(source);
+    ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+    EXPECT_EQ(parsed->reads_parts(), c.at("sort").as_string() == "parts");
+    auto input = ParseRenderRequest(request, {.bos_token = "<s>", .eos_token = "</s>"});
+    ASSERT_TRUE(input.ok());
+    const auto text = RenderChat(*parsed, std::move(*input));
+    ASSERT_TRUE(text.ok()) << text.status().message();
+    EXPECT_EQ(*text, c.at("text").as_string());
+  }
+}
+
+TEST(RenderChat, ContentThatIsNotTextStaysAsItIs) {
+  const auto wants_string = ChatTemplate::Parse("{{ messages|tojson }}");
+  for (const char* content : {"[]", R"([{"type": "text", "text": "a"}, {"type": "image"}])", R"([1, "a"])", "null", R"([{"type": "text"}])"}) {
+    const std::string messages = fmt::format(R"([{{"content": {}}}])", content);
+    auto input = ParseRenderRequest(fmt::format(R"({{"messages": {}}})", messages), {});
+    ASSERT_TRUE(input.ok());
+    const bool empty = std::string_view(content) == "[]";
+    EXPECT_EQ(*RenderChat(*wants_string, std::move(*input)), empty ? R"([{"content": ""}])" : messages);
+  }
+}
 
 class BadRenderRequest : public testing::TestWithParam<BadRequest> {};
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "common/log_lines.h"
 #include "transfer/imm.h"
 
 namespace baton::transfer {
@@ -271,8 +272,10 @@ void EngineCore::OnTimer(uint32_t id, TimePoint now) {
                  slot ? slots_[id].peer.value : sends_[id - slots_.size()].route.peer.value, id,
                  slot ? slots_[id].arrived : sends_[id - slots_.size()].writes, now);
   Stats::Add(stats_->deadlines);
-  if (spdlog::should_log(spdlog::level::warn) && recorder_.MayDump(now))
-    log::warn("transfer: a deadline fired; what happened before:\n{}", recorder_.Dump(64, now));
+  if (spdlog::should_log(spdlog::level::warn) && recorder_.MayDump(now)) {
+    log::warn("transfer: a deadline fired; what happened before:");
+    log::WarnLines(recorder_.Dump(64, now));
+  }
   if (id < slots_.size())
     return EndSlot(id, Error(Code::kDeadlineExceeded,
                              "the transfer was not complete by its deadline: {} of {} writes came",

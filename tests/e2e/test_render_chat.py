@@ -2,6 +2,8 @@
 import json
 import subprocess
 
+import pytest
+
 from cluster import BATON, SMOLLM2, post
 
 
@@ -28,6 +30,24 @@ def test_a_chat_through_a_router_reads_the_same(tmp_path, routed):
     whole = post(routed.url + "/v1/completions", {"prompt": text, "model": "m", "temperature": 0, "max_tokens": 12})
     assert answer["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"]
     assert answer["choices"][0]["message"]["content"] == whole["choices"][0]["text"]
+
+
+PARTS = {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is"}, {"type": "text", "text": "2+2?"}]}]}
+
+
+@pytest.mark.parametrize("template, text", [
+    ("{% for m in messages %}<{{ m.content }}>{% endfor %}", "<What is 2+2?>"),
+    ("{% for m in messages %}{% for part in m['content'] %}<{{ part['text'] }}>{% endfor %}{% endfor %}", "<What is><2+2?>")])
+def test_content_in_parts(tmp_path, template, text):
+    assert render(tmp_path, ["--chat-template", template], PARTS) == (0, text, "")
+
+
+def test_content_in_parts_reads_the_same_at_a_server(tmp_path, mono):
+    whole = {"messages": [{"role": "user", "content": "What is 2+2?"}]}
+    assert render(tmp_path, ["--model-path", SMOLLM2], PARTS)[1] == render(tmp_path, ["--model-path", SMOLLM2], whole)[1]
+    answers = [post(mono.mono.url + "/v1/chat/completions", {**chat, "model": "m", "temperature": 0, "max_tokens": 8}) for chat in (PARTS, whole)]
+    assert answers[0]["usage"] == answers[1]["usage"]
+    assert answers[0]["choices"][0]["message"] == answers[1]["choices"][0]["message"]
 
 
 def test_raise_exception_is_told(tmp_path):

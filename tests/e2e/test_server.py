@@ -1,6 +1,7 @@
 """The server's own routes, keys, aborts and metrics."""
 import concurrent.futures
 import json
+import socket
 import threading
 import time
 
@@ -156,6 +157,31 @@ def test_api_key(tmp_path):
         assert http(server.url + "/generate", IDS, headers={"Authorization": "Bearer secret"})[0] == 200
     finally:
         server.stop()
+
+
+def test_body_of_a_refused_request_is_not_read(tmp_path):
+    server = Server("gated", tmp_path, extra=["--api-key", "secret", "--skip-server-warmup"])
+    try:
+        server.wait()
+        key = "Authorization: Bearer secret\r\n"
+        for path, head, status in (("/generate", "", 401), ("/nowhere", key, 404), ("/generate", key, 100)):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+                client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 40000000\r\nExpect: 100-continue\r\n\r\n".encode())
+                assert client.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("call", ["POST /flush_cache", "GET /flush_cache", "POST /abort_request", "POST /baton/v1/pair"])
+def test_pages_of_other_origins_change_nothing(server, call):
+    method, path = call.split()
+    body = b'{"abort_all": true}' if method == "POST" else None
+    own = {"Origin": server.url, "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+    for headers in ({"Origin": "http://page.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        status, text = http(server.url + path, body, method=method, headers={**headers, "Content-Type": "text/plain"})
+        assert status == 403 and "other origins" in text
+    assert http(server.url + path, body, method=method, headers=own)[0] == (400 if "pair" in path else 200)
+    assert http(server.url + "/v1/models", headers={"Origin": "http://page.example"})[0] == 200
 
 
 def test_drain(tmp_path):

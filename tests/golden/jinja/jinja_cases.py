@@ -113,3 +113,23 @@ MACROS = [
 CASES = {"whitespace": WHITESPACE, "literals": LITERALS, "operators": OPERATORS, "access": ACCESS, "strings": STRINGS, "filters": FILTERS,
          "json": JSON, "tests": TESTS, "statements": STATEMENTS, "macros": MACROS}
 CASES = {name: [t for t in templates if t] for name, templates in CASES.items()}
+
+# Chats whose content comes as parts, for templates that go through parts ("parts") and for those that want a string.
+PARTS_MESSAGES = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+                  {"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "What is "}, {"type": "text", "text": "2+2?\n"}]},
+                  {"role": "assistant", "content": "Zürich 4"}, {"role": "user", "content": [{"type": "text", "text": "why"}]}]
+PARTS = [
+    ("string", "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"),
+    ("string", "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}{{ eos_token }}{% endfor %}"),
+    ("string", "{% set system = messages[0]['content'] %}{{ system|upper }}{% for m in messages[1:] %}{{ m['content'].split('+')|join('plus') }};{% endfor %}"),
+    ("string", "{% macro turn(role, text) %}<{{ role }}>{{ text }}</{{ role }}>{% endmacro %}{% for m in messages %}{{ turn(m.role, m.content) }}{% endfor %}"),
+    ("string", "{% for m in messages %}{% for line in m.content.splitlines() %}> {{ line }}\n{% endfor %}{% endfor %}"),
+    ("string", "{% for m in messages %}{% if m.content %}{{ m.content }}{% endif %}{% for c in m.content_parts or [] %}{{ c.text }}{% endfor %}{% endfor %}"),
+    ("parts", "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{% if part.type == 'text' %}[{{ part.text }}]{% endif %}{% endfor %}{% endif %}{% endfor %}"),
+    ("parts", "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{{ c['text'] }}|{% endfor %}{% endif %}{% endfor %}"),
+    ("parts", "{% for m in messages %}{% set content = m.content %}{% if content is not string %}{% for c in content[1:] %}{{ c.text }}{% endfor %}{{ content[0].text }}{% endif %}{% endfor %}"),
+    ("parts", "{% macro render(content) %}{% if content is string %}{{ content }}{% else %}{% for c in content %}({{ c.text }}){% endfor %}{% endif %}{% endmacro %}{% for m in messages %}{{ render(m.content) }}{% endfor %}"),
+    ("parts", "{% macro inner(x) %}{% for c in x %}{{ c.text or c }},{% endfor %}{% endmacro %}{% macro outer(a, b) %}{{ inner(x=b) }}{% endmacro %}{% for m in messages %}{{ outer(1, m.get('content')) }}{% endfor %}"),
+    ("parts", "{% for m in messages %}{% with c = m.content or [] %}{% if c is not string %}{{ c | map(attribute='text') | join('+') }}{% endif %}{% endwith %}{% endfor %}"),
+    ("parts", "{% for m in messages if m.content is not string %}{{ m.content[0]['text'] }}/{% endfor %}"),
+]

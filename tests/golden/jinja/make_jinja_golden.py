@@ -58,13 +58,31 @@ def render(template, variables):
         return {"error": f"{type(e).__name__}: {e}"}
 
 
-if __name__ == "__main__":
-    from jinja_cases import CASES, VARIABLES
+def joined(message):
+    """The message as a template reads it that wants a string."""
+    content = message["content"]
+    return message if isinstance(content, str) else {**message, "content": " ".join(part["text"] for part in content)}
 
-    for name, templates in CASES.items():
+
+def render_parts(cases, messages):
+    """What Jinja2 makes of each template when it gets the content that its sort is to get."""
+    for sort, template in cases:
+        given = messages if sort == "parts" else [joined(m) for m in messages]
+        variables = {"messages": given, "add_generation_prompt": True, "bos_token": "<s>", "eos_token": "</s>"}
+        yield {"sort": sort, "template": template, **render(template, variables)}
+
+
+if __name__ == "__main__":
+    from jinja_cases import CASES, PARTS, PARTS_MESSAGES, VARIABLES
+
+    def write(name, head, cases):
+        cases = list(cases)
         with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as out:
-            cases = [{"template": t, **render(t, VARIABLES)} for t in templates]
-            head = json.dumps({"jinja2": jinja2.__version__, "variables": VARIABLES}, ensure_ascii=False)
             lines = ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases)
+            head = json.dumps({"jinja2": jinja2.__version__, **head}, ensure_ascii=False)
             out.write(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n')
         print(name, len(cases), "cases,", sum("error" in c for c in cases), "errors")
+
+    for name, templates in CASES.items():
+        write(name, {"variables": VARIABLES}, ({"template": t, **render(t, VARIABLES)} for t in templates))
+    write("parts", {"messages": PARTS_MESSAGES}, render_parts(PARTS, PARTS_MESSAGES))
