@@ -177,6 +177,8 @@ def start_routers(args, folder, workers, stack):
     kinds = {"baton": (args.baton, "router", args.tls)}
     if args.sglang_router:
         kinds = {"sglang": (args.sglang_router, "launch", args.tls), **kinds}
+    if args.before:
+        kinds["before"] = (args.before, "router", args.tls)
     if args.tls:
         kinds["baton plain"] = (args.baton, "router", None)
     routers = {}
@@ -198,6 +200,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baton", default=str(ROOT / "build/release/baton"))
     parser.add_argument("--sglang-router", help="the command of that name of sglang-router 0.3.2")
+    parser.add_argument("--before", metavar="BATON", help="an earlier build, to be measured in the same rounds")
     parser.add_argument("--body", default="2k", help="bytes of a request: 2k, 100k or a number")
     parser.add_argument("--policy", default="cache_aware")
     parser.add_argument("--rounds", type=int, default=5)
