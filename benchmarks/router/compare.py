@@ -9,6 +9,15 @@ per second and latency of each, and their ratios.
 Prefill and decode are one nginx that answers at once (workers.conf); wrk sends chats that all begin differently
 (chat.lua). Ratios are those of the two runs of one round; the median and the range over the rounds are printed.
 CPU is user + system time of the router's processes. Without --sglang-router only Baton is measured.
+
+    benchmarks/router/compare.py --tls server               # wrk -> router over https
+    benchmarks/router/compare.py --tls workers              # router -> workers over https, both show certificates
+    benchmarks/router/compare.py --tls server --new-connections resumed     # a handshake for each request
+
+With --tls a second Baton without TLS runs in the same rounds, and the ratio to it is the cost of TLS. Certificates
+(P-256, made by openssl) last for one run. --new-connections: every request opens a connection. `resumed` is what wrk
+does by itself with TLS 1.3; `full` holds it to TLS 1.2 without tickets, because wrk can be kept from resuming in no
+other way.
 """
 import argparse
 import contextlib
@@ -17,6 +26,7 @@ import os
 import pathlib
 import re
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -52,13 +62,31 @@ def process(command, log):
             child.wait()
 
 
+def make_certificates(folder):
+    """ca, server and client, each as NAME.crt and NAME.key."""
+    def openssl(*command):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=compare.py",
+            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+    for name in ("server", "client"):
+        (folder / "extensions").write_text("basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1,DNS:localhost\n"
+                                           f"extendedKeyUsage={name}Auth\n")
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                "-extfile", "extensions", "-out", f"{name}.crt")
+
+
 def wait_for(url, child, log, seconds=60):
+    # Who answers is not what is measured.
+    trust = ssl._create_unverified_context() if url.startswith("https") else None
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if child.poll() is not None:
             break
         try:
-            urllib.request.urlopen(url, timeout=2).read()
+            urllib.request.urlopen(url, timeout=2, context=trust).read()
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
@@ -80,13 +108,18 @@ def milliseconds(text):
     return float(number) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
-def run_wrk(port, args, seconds):
+def run_wrk(router, args, seconds):
     command = ["wrk", "-t1", f"-c{args.connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s",
-               str(HERE / "chat.lua"), f"http://127.0.0.1:{port}", "--", str(args.bytes)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+               str(HERE / "chat.lua"), router["url"], "--", str(args.bytes)]
+    if args.new_connections:
+        command.append("close")
+    environment = dict(os.environ)
+    if args.new_connections == "full":
+        environment["OPENSSL_CONF"] = str(HERE / "no_resumption.cnf")
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", out)
     if bad:
-        sys.exit(f"compare: the router on port {port} failed requests: {bad.group(0)}")
+        sys.exit(f"compare: the router at {router['url']} failed requests: {bad.group(0)}")
     latency = {p: milliseconds(re.search(rf"^ +{p}%\s+(\S+)$", out, re.M).group(1)) for p in (50, 99)}
     return {"requests": int(re.search(r"(\d+) requests in", out).group(1)),
             "req_s": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
@@ -95,33 +128,71 @@ def run_wrk(port, args, seconds):
 
 def measure(router, args, seconds):
     before = cpu_seconds(router["pid"])
-    row = run_wrk(router["port"], args, seconds)
+    row = run_wrk(router, args, seconds)
     row["cpu_us"] = (cpu_seconds(router["pid"]) - before) * 1e6 / row["requests"]
     return row
 
 
 def show(name, row):
-    print(f"{name:8} cpu {row['cpu_us']:7.1f} us/request  {row['req_s']:8.0f} req/s  p50 {row['p50_ms']:7.2f} ms  "
+    print(f"{name:11} cpu {row['cpu_us']:7.1f} us/request  {row['req_s']:8.0f} req/s  p50 {row['p50_ms']:7.2f} ms  "
           f"p99 {row['p99_ms']:7.2f} ms", flush=True)
 
 
-def start_routers(args, prefill, decode, folder, stack):
-    """Name, port and pid of each router, all of them up."""
+def start_workers(args, folder, stack):
+    """The URLs of prefill and decode, without and (None unless asked for) with TLS."""
     ports = free_ports(4)
-    workers = ["--pd-disaggregation", "--prefill", f"http://127.0.0.1:{prefill}", "none", "--decode",
-               f"http://127.0.0.1:{decode}", "--policy", args.policy, "--host", "127.0.0.1"]
-    commands = {"baton": [args.baton, "router", *workers, "--threads", str(args.threads), "--log-level", "error",
-                          "--port", str(ports[0]), "--prometheus-port", str(ports[1])]}
+    tls = ""
+    if args.tls in ("workers", "both"):
+        tls = "".join(f"listen 127.0.0.1:{port} ssl backlog=1024; " for port in ports[2:])
+        tls += (f"ssl_certificate {folder}/server.crt; ssl_certificate_key {folder}/server.key; "
+                f"ssl_client_certificate {folder}/ca.crt; ssl_verify_client on;")
+    config = (HERE / "workers.conf").read_text()
+    for mark, value in (("FOLDER", folder), ("PREFILL", ports[0]), ("DECODE", ports[1]), ("TLS", tls)):
+        config = config.replace(f"@{mark}@", str(value))
+    (folder / "workers.conf").write_text(config)
+    log = folder / "nginx.log"
+    nginx = stack.enter_context(process(["nginx", "-e", str(folder / "nginx.err"), "-c", str(folder / "workers.conf")], log))
+    plain = [f"http://127.0.0.1:{port}" for port in ports[:2]]
+    for url in plain:
+        wait_for(f"{url}/health", nginx, log)
+    return plain, [f"https://127.0.0.1:{port}" for port in ports[2:]] if tls else None
+
+
+def router_arguments(args, folder, workers, tls):
+    """What both routers are given; `tls`: where there is TLS, as --tls has it, or None."""
+    plain, secured = workers
+    prefill, decode = secured if tls in ("workers", "both") else plain
+    command = ["--pd-disaggregation", "--prefill", prefill, "none", "--decode", decode, "--policy", args.policy, "--host", "127.0.0.1",
+               "--log-level", "error"]
+    if tls in ("server", "both"):
+        command += ["--tls-cert-path", f"{folder}/server.crt", "--tls-key-path", f"{folder}/server.key"]
+    if tls in ("workers", "both"):
+        command += ["--ca-cert-paths", f"{folder}/ca.crt", "--client-cert-path", f"{folder}/client.crt",
+                    "--client-key-path", f"{folder}/client.key"]
+    return command
+
+
+def start_routers(args, folder, workers, stack):
+    """Name, URL and pid of each router, all of them up."""
+    kinds = {"baton": (args.baton, "router", args.tls)}
     if args.sglang_router:
-        commands = {"sglang": [args.sglang_router, "launch", *workers, "--log-level", "error", "--port", str(ports[2]),
-                               "--prometheus-port", str(ports[3])], **commands}
+        kinds = {"sglang": (args.sglang_router, "launch", args.tls), **kinds}
+    if args.before:
+        kinds["before"] = (args.before, "router", args.tls)
+    if args.tls:
+        kinds["baton plain"] = (args.baton, "router", None)
     routers = {}
-    for name, command in commands.items():
+    for name, (program, verb, tls) in kinds.items():
+        port, metrics_port = free_ports(2)
+        command = [program, verb, *router_arguments(args, folder, workers, tls), "--port", str(port),
+                   "--prometheus-port", str(metrics_port)]
+        if verb == "router":
+            command += ["--threads", str(args.threads)]
         log = folder / f"{name}.log"
         child = stack.enter_context(process(command, log))
-        port = int(command[command.index("--port") + 1])
-        wait_for(f"http://127.0.0.1:{port}/readiness", child, log)
-        routers[name] = {"port": port, "pid": child.pid}
+        url = f"{'https' if tls in ('server', 'both') else 'http'}://127.0.0.1:{port}"
+        wait_for(f"{url}/readiness", child, log)
+        routers[name] = {"url": url, "pid": child.pid}
     return routers
 
 
@@ -129,12 +200,17 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baton", default=str(ROOT / "build/release/baton"))
     parser.add_argument("--sglang-router", help="the command of that name of sglang-router 0.3.2")
+    parser.add_argument("--before", metavar="BATON", help="an earlier build, to be measured in the same rounds")
     parser.add_argument("--body", default="2k", help="bytes of a request: 2k, 100k or a number")
     parser.add_argument("--policy", default="cache_aware")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of each run")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="I/O threads of Baton")
+    parser.add_argument("--tls", choices=("server", "workers", "both"),
+                        help="https from wrk to the router, from the router to its workers (mutual), or both")
+    parser.add_argument("--new-connections", choices=("resumed", "full"),
+                        help="every request opens a connection, and resumes its TLS session or does not")
     parser.add_argument("--json", help="write all rows there")
     args = parser.parse_args()
     size = re.fullmatch(r"(\d+)(k?)", args.body)
@@ -146,25 +222,26 @@ def parse_arguments():
     return args
 
 
+def compare(rows, name, other):
+    for key, label in (("cpu_us", "CPU per request"), ("req_s", "requests/s"), ("p50_ms", "p50"), ("p99_ms", "p99")):
+        ratios = [ours[key] / theirs[key] for ours, theirs in zip(rows[name], rows[other])]
+        print(f"{name} / {other}, {label:16} {statistics.median(ratios):5.2f}x ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
 def main():
     args = parse_arguments()
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        prefill, decode = free_ports(2)
-        config = (HERE / "workers.conf").read_text()
-        for mark, value in (("FOLDER", folder), ("PREFILL", prefill), ("DECODE", decode)):
-            config = config.replace(f"@{mark}@", str(value))
-        (folder / "workers.conf").write_text(config)
-        log = folder / "nginx.log"
-        nginx = stack.enter_context(process(["nginx", "-e", str(folder / "nginx.err"), "-c", str(folder / "workers.conf")], log))
-        for port in (prefill, decode):
-            wait_for(f"http://127.0.0.1:{port}/health", nginx, log)
-        routers = start_routers(args, prefill, decode, folder, stack)
+        if args.tls:
+            make_certificates(folder)
+        workers = start_workers(args, folder, stack)
+        routers = start_routers(args, folder, workers, stack)
         print(f"{args.bytes} bytes, {args.policy}, {args.connections} connections, {args.seconds} s a run, "
+              f"TLS: {args.tls or 'none'}, new connections: {args.new_connections or 'no'}, "
               f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
         rows = {name: [] for name in routers}
         for router in routers.values():
-            run_wrk(router["port"], args, 2)
+            run_wrk(router, args, 2)
         for _ in range(args.rounds):
             for name, router in routers.items():
                 rows[name].append(measure(router, args, args.seconds))
@@ -172,11 +249,9 @@ def main():
     print(f"median over {args.rounds} rounds (load {os.getloadavg()[0]:.1f})")
     for name, runs in rows.items():
         show(name, {key: statistics.median(run[key] for run in runs) for key in runs[0]})
-    if len(rows) == 2:
-        for key, label in (("cpu_us", "CPU per request"), ("req_s", "requests/s"), ("p50_ms", "p50"), ("p99_ms", "p99")):
-            ratios = [ours[key] / theirs[key] for ours, theirs in zip(rows["baton"], rows["sglang"])]
-            print(f"baton / sglang-router, {label:16} {statistics.median(ratios):5.2f}x "
-                  f"({min(ratios):.2f} to {max(ratios):.2f})")
+    for other in rows:
+        if other != "baton":
+            compare(rows, "baton", other)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps({"args": vars(args), "rows": rows}, indent=1))
 

@@ -140,7 +140,15 @@ asio::awaitable<Status> ClientConnection::Write(SendList list) {
 
 asio::awaitable<Result<size_t>> ClientConnection::ReadTls() {
   const std::span<char> room = Room();
+  // Nothing has been read since the socket was found empty: it is the socket that tells of more.
+  bool wait = !tls_->Pending();
   while (true) {
+    if (wait) {
+      const auto [ec] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
+      if (ec == asio::error::operation_aborted) co_return Cancelled();
+      if (ec) co_return Failure(ec.message());
+      if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+    }
     size_t bytes = 0;
     const TlsSession::Step step = tls_->Read(room, &bytes);
     if (watchdog_->reason() != Code::kOk) co_return Failure("");
@@ -150,10 +158,7 @@ asio::awaitable<Result<size_t>> ClientConnection::ReadTls() {
       Received(bytes, room.size());
       co_return bytes;
     }
-    const auto [ec] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
-    if (ec == asio::error::operation_aborted) co_return Cancelled();
-    if (ec) co_return Failure(ec.message());
-    if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
+    wait = true;
   }
 }
 

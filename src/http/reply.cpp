@@ -32,6 +32,7 @@ void Reply::Begin(const Terms& terms) {
   state_ = State::kNothing;
   disconnected_ = false;
   rest_.clear();
+  settled_ = true;
   status_ = 0;
   body_bytes_ = 0;
   received_ = first_byte_ = {};
@@ -117,7 +118,7 @@ asio::awaitable<Status> Reply::Write(std::string_view bytes) {
 }
 
 bool Reply::WriteNow(std::string_view bytes) {
-  if (state_ != State::kStreaming || disconnected_ || !rest_.empty()) return false;
+  if (state_ != State::kStreaming || disconnected_ || !settled_) return false;
   if (bytes.empty() || drop_body_) return true;
   CountBody(bytes.size());
   // One piece of memory: cheaper for the kernel than three, and warm in the cache.
@@ -125,14 +126,16 @@ bool Reply::WriteNow(std::string_view bytes) {
   chunk.clear();
   if (chunked_) AppendChunk(chunk, bytes);
   else chunk.append(bytes);
-  const size_t sent = transport_.WriteNow(chunk);
-  rest_.assign(chunk, sent);
-  return rest_.empty();
+  size_t taken = 0;
+  settled_ = transport_.WriteNow(chunk, &taken);
+  if (!settled_) rest_.assign(chunk, taken);
+  return settled_;
 }
 
 asio::awaitable<Status> Reply::Settle() {
   if (state_ != State::kStreaming) co_return state_ == State::kAborted ? Gone() : OutOfOrder("Settle");
   if (disconnected_) co_return Gone();
+  if (std::exchange(settled_, true)) co_return Status::Ok();
   const std::string rest = std::exchange(rest_, {});
   SendList list;
   list.Add(rest);

@@ -73,7 +73,8 @@ class Reply final : public Responder {
   bool chunked_ = false;
   bool drop_body_ = false;
   std::string head_;  // keeps its storage from request to request
-  std::string rest_;  // what WriteNow could not send
+  std::string rest_;  // what WriteNow could not send ...
+  bool settled_ = true;  // ... which may lie in the transport
   std::function<void()> callback_;
   std::string more_;  // fields for the next head
   std::string note_;

@@ -127,6 +127,8 @@ Result<TlsContextPtr> LoadServer(const ServerTlsOptions& options) {
   if (Status s = LoadIdentity(context.get(), options.cert_file, options.key_file, options.key_password); !s.ok())
     return s;
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);  // tickets hold the state
+  // The file holds the chain. OpenSSL would look for the rest of it at each handshake.
+  SSL_CTX_set_mode(context.get(), SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_alpn_select_cb(context.get(), ChooseProtocol, nullptr);
   if (!options.client_ca_files.empty()) {
     if (Status s = LoadAuthorities(context.get(), options.client_ca_files); !s.ok()) return s;

@@ -16,6 +16,10 @@ namespace baton::http {
 namespace {
 
 constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;
+constexpr size_t kFlushBytes = 64 << 10;  // of records go to the kernel at once
+
+// The buffer for records that this thread's sessions pass round.
+thread_local std::string spare;
 
 std::string NameOf(X509_NAME* name) {
   std::array<char, 256> text{};
@@ -106,7 +110,9 @@ const BIO_METHOD* TlsSession::Method() {
 }
 
 int TlsSession::BioWrite(BIO* bio, const char* bytes, int count) {
-  static_cast<TlsSession*>(BIO_get_data(bio))->out_.append(bytes, static_cast<size_t>(count));
+  std::string& out = static_cast<TlsSession*>(BIO_get_data(bio))->out_;
+  if (out.empty()) out.swap(spare);
+  out.append(bytes, static_cast<size_t>(count));
   return count;
 }
 
@@ -117,6 +123,7 @@ int TlsSession::BioRead(BIO* bio, char* room, int count) {
   do {
     n = ::recv(self->fd_, room, static_cast<size_t>(count), MSG_DONTWAIT);
   } while (n < 0 && errno == EINTR);
+  self->drained_ = n < count;
   if (n > 0) return static_cast<int>(n);
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
     BIO_set_retry_read(bio);
@@ -211,6 +218,7 @@ TlsSession::Step TlsSession::Read(std::span<char> room, size_t* bytes) {
     step = StepAfter(SSL_read_ex(ssl_, room.data() + *bytes, room.size() - *bytes, &n));
     if (step != Step::kDone) break;
     *bytes += n;
+    if (drained_ && !Pending()) break;
   }
   int error = 0;
   (void)Flush(&error);  // alerts; a broken socket shows at the next read
@@ -251,7 +259,9 @@ SendResult TlsSession::Send(SendList& list, int* error) {
     const SendResult flushed = Flush(error);
     if (flushed != SendResult::kDone) return flushed;
     if (list.empty()) return SendResult::kDone;
-    if (failed_ || !Encrypt(list)) return SendResult::kFailed;
+    while (!list.empty() && out_.size() < kFlushBytes) {
+      if (failed_ || !Encrypt(list)) return SendResult::kFailed;
+    }
   }
 }
 
@@ -271,12 +281,18 @@ SendResult TlsSession::Flush(int* error) {
   const size_t before = out_.size() - sent_;
   const SendResult result = SendNow(fd_, list, error);
   if (result == SendResult::kDone) {
-    out_.clear();
-    sent_ = 0;
+    ReturnBuffer();
   } else if (result == SendResult::kBlocked) {
     sent_ += before - list.parts()[0].iov_len;
   }
   return result;
+}
+
+void TlsSession::ReturnBuffer() {
+  out_.clear();
+  sent_ = 0;
+  if (spare.capacity() < out_.capacity()) spare.swap(out_);
+  std::string().swap(out_);
 }
 
 }  // namespace baton::http

@@ -2,7 +2,8 @@
 // does what can be done now and says what to wait for. The socket is borrowed. Not thread-safe.
 //
 // Records to be sent gather in a buffer of their own, so that OpenSSL never has to be asked again
-// with the same bytes, and what a caller sends as four pieces leaves as one record.
+// with the same bytes, what a caller sends as four pieces leaves as one record, and several records
+// as one write. A session keeps that buffer only while the kernel does not take what is in it.
 #pragma once
 
 #include <functional>
@@ -29,7 +30,8 @@ class TlsSession {
 
   // Call again after the wait, until kDone or kFailed.
   Step Handshake();
-  // Fills `room` as far as there are bytes: kDone with *bytes > 0. kClosed: the peer said that it
+  // Fills `room` with what the socket has now: kDone with *bytes > 0; then, unless Pending(), the
+  // next call would find nothing before the socket is readable again. kClosed: the peer said that it
   // sends no more. An end without that word is a failure, since anyone on the way can make one.
   Step Read(std::span<char> room, size_t* bytes);
   // As SendNow. With kBlocked the rest of the list has to be offered again.
@@ -37,8 +39,10 @@ class TlsSession {
   // Tells the peer that nothing more will be sent.
   void SendClose();
 
-  // Bytes of the peer that the socket does not show any more.
-  bool Pending() const { return SSL_has_pending(ssl_) != 0; }
+  // Read has something to tell that the socket does not show any more: bytes, the end, a failure.
+  bool Pending() const {
+    return failed_ || SSL_has_pending(ssl_) != 0 || (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0;
+  }
   // After kFailed, or kFailed of Send with error 0: what was wrong, in words.
   const std::string& problem() const { return problem_; }
   // When the peer's certificate was refused: why. Called by the verification.
@@ -54,6 +58,7 @@ class TlsSession {
   static long BioControl(BIO* bio, int command, long, void*);
 
   SendResult Flush(int* error);
+  void ReturnBuffer();
   bool Encrypt(SendList& list);
   // What the last call of OpenSSL's wants.
   Step StepAfter(int result);
@@ -62,6 +67,7 @@ class TlsSession {
   SSL* ssl_ = nullptr;
   const int fd_;
   bool ended_ = false;   // the socket is at its end
+  bool drained_ = false;  // the last read of the socket got less than it asked for
   bool failed_ = false;
   int errno_ = 0;        // of the socket
   std::string out_;      // records not yet taken by the kernel ...

@@ -2,9 +2,11 @@
 #include <random>
 
 #include <boost/asio/steady_timer.hpp>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include "http/chunk_decoder.h"
 #include "http/test_certificates.h"
 #include "http/test_support.h"
 
@@ -401,6 +403,39 @@ TEST_F(TlsTest, ManyStreamsAtOnce) {
   EXPECT_EQ(good, kStreams);
 }
 
+TEST_F(TlsTest, WriteNowKeepsWhatDoesNotFitForSettle) {
+  TestServer server(Options());
+  std::atomic<int> at_once{0};
+  std::atomic<bool> blocked{false};
+  std::string sent;
+  server->Route("GET", "/flood", [&](Request&, Responder& responder) -> asio::awaitable<void> {
+    (void)co_await responder.BeginStream(200, {});
+    for (int i = 0; i < 400; ++i) {
+      // Of one record, of a few, of more than leave in one write.
+      const std::string piece = fmt::format("{:05}", i) + std::string(i % 3 == 0 ? 300 : i % 3 == 1 ? 40'000 : 150'000, 'x');
+      sent += piece;
+      if (responder.WriteNow(piece)) {
+        ++at_once;
+        continue;
+      }
+      blocked = true;
+      const Status settled = co_await responder.Settle();
+      EXPECT_TRUE(settled.ok()) << settled.ToString();
+    }
+    (void)co_await responder.EndStream();
+  });
+  server.Start();
+  RawTls client(RawSocket::Connect(server->port(), 8192));
+  client.Send("GET /flood HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(Eventually([&] { return blocked.load(); }));
+  ChunkDecoder decoder(UINT64_MAX);
+  std::string body;
+  decoder.Decode(BodyOf(client.ReadUntil("")), &body);
+  EXPECT_TRUE(decoder.done());
+  EXPECT_TRUE(body == sent);
+  EXPECT_GT(at_once, 0);
+}
+
 TEST_F(TlsTest, CleanEndsAreTold) {
   TestServer server(Options());
   server.Start();
@@ -422,14 +457,23 @@ class HandServer {
   }
   ~HandServer() { SSL_CTX_free(context_); }
   Origin origin() const { return {true, "127.0.0.1", listener_.port()}; }
+  // In one segment with the closing word; the socket stays open until `done`.
+  void AnswerAtOnce(std::string_view answer, const std::function<bool()>& done) {
+    RawSocket socket = listener_.Accept();
+    SSL* ssl = Accept(socket);
+    const int on = 1, off = 0;
+    ::setsockopt(socket.fd(), IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+    EXPECT_GT(SSL_write(ssl, answer.data(), static_cast<int>(answer.size())), 0);
+    SSL_shutdown(ssl);
+    ::setsockopt(socket.fd(), IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+    (void)Eventually(done);
+    SSL_free(ssl);
+    ERR_clear_error();
+  }
   // Whether the connection resumed an earlier one's session.
   bool Answer(std::string_view answer, bool clean) {
     RawSocket socket = listener_.Accept();
-    SSL* ssl = SSL_new(context_);
-    SSL_set_fd(ssl, socket.fd());
-    EXPECT_EQ(SSL_accept(ssl), 1);
-    char request[1024];
-    EXPECT_GT(SSL_read(ssl, request, sizeof request), 0);
+    SSL* ssl = Accept(socket);
     EXPECT_GT(SSL_write(ssl, answer.data(), static_cast<int>(answer.size())), 0);
     const bool resumed = SSL_session_reused(ssl) == 1;
     if (clean) SSL_shutdown(ssl);
@@ -441,6 +485,16 @@ class HandServer {
   }
 
  private:
+  // A connection that has sent its request.
+  SSL* Accept(RawSocket& socket) {
+    SSL* ssl = SSL_new(context_);
+    SSL_set_fd(ssl, socket.fd());
+    EXPECT_EQ(SSL_accept(ssl), 1);
+    char request[1024];
+    EXPECT_GT(SSL_read(ssl, request, sizeof request), 0);
+    return ssl;
+  }
+
   RawListener listener_;
   SSL_CTX* context_;
 };
@@ -470,6 +524,18 @@ TEST_F(TlsTest, TruncationIsNoEnd) {
     EXPECT_EQ(answer.ok(), clean) << answer.status().ToString();
     EXPECT_EQ(answer.status().code(), clean ? Code::kOk : Code::kUnavailable);
   }
+}
+
+// The closing word comes with the last bytes, and the socket stays open and silent.
+TEST_F(TlsTest, TheClosingWordEndsABody) {
+  HandServer hand(files_, server_id_);
+  Client client(loop_.executor(), Trusting());
+  std::atomic<bool> done{false};
+  std::thread server([&] { hand.AnswerAtOnce("HTTP/1.1 200 OK\r\n\r\nwhole", [&] { return done.load(); }); });
+  const auto answer = Fetch(client, hand.origin());
+  EXPECT_EQ(answer.ok() ? answer->body : answer.status().ToString(), "whole");
+  done = true;
+  server.join();
 }
 
 // A go-between that cuts the server's bytes at a random place, in the handshake, a record's header,

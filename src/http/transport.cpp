@@ -91,10 +91,20 @@ asio::awaitable<Status> Transport::WriteSlowly(SendList list, Duration timeout) 
   }
 }
 
-size_t Transport::WriteNow(std::string_view bytes) {
-  if (!open_ || tls_) return 0;
+bool Transport::WriteNow(std::string_view bytes, size_t* taken) {
+  *taken = 0;
+  if (!open_) return false;
+  if (tls_) [[unlikely]] {
+    SendList list;
+    list.Add(bytes);
+    int error = 0;
+    const SendResult result = tls_->Send(list, &error);
+    *taken = bytes.size() - (list.empty() ? 0 : list.parts()[0].iov_len);
+    return result == SendResult::kDone;
+  }
   const ssize_t sent = ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  return sent > 0 ? static_cast<size_t>(sent) : 0;
+  if (sent > 0) *taken = static_cast<size_t>(sent);
+  return *taken == bytes.size();
 }
 
 void Transport::WriteBestEffort(std::string_view bytes) {

@@ -47,9 +47,10 @@ class Transport {
   // kDeadlineExceeded when the peer takes nothing for `timeout`; both leave it closed. A peer that
   // reads slowly is not cut: what counts is that its acknowledgements come.
   asio::awaitable<Status> Write(SendList list, Duration timeout);
-  // Sends what the kernel takes now and returns how much: nothing under TLS. A failure counts as
-  // nothing: the Write that follows finds it again.
-  size_t WriteNow(std::string_view bytes);
+  // Sends what the kernel takes now; *taken is how much of `bytes` is ours to send from here on.
+  // False: a Write must follow, of what was not taken, even when that is nothing. It finds a
+  // failure again.
+  bool WriteNow(std::string_view bytes, size_t* taken);
   // Sends what fits now, for last words on a connection that is about to close.
   void WriteBestEffort(std::string_view bytes);
   // Ends our direction, with TLS's word of closing.
