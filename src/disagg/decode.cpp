@@ -2,14 +2,13 @@
 
 #include <atomic>
 #include <map>
-#include <unordered_set>
 #include <unordered_map>
 
 #include <boost/asio/post.hpp>
 
 #include "common/log.h"
-#include "disagg/decode_session.h"
-#include "disagg/prefill_peer.h"
+#include "disagg/decode_transfer.h"
+#include "disagg/session_table.h"
 
 namespace baton::disagg {
 namespace {
@@ -35,41 +34,15 @@ Result<http::Origin> OriginOf(const api::Bootstrap& bootstrap, uint16_t default_
 struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   using Action = DecodeSession::Action;
 
-  struct Transfer {
-    RequestId id;
-    int64_t room = 0;
-    DecodeSession session;
-    std::shared_ptr<engine::OutputSink> sink;
-    int prompt_tokens = 0;
-    int kv_tokens = 0;                     // of the prompt and of a resumed request's outputs
-    bool want_prompt_logprobs = false;
-    std::function<void(const TransferTiming&)> on_transfer;
-    std::shared_ptr<PrefillPeer> peer;
-    transfer::PeerId peer_id{};            // of the pairing that the grant used
-    std::optional<engine::KvReservation> reservation;
-    std::optional<transfer::Slot> slot;
-    std::optional<Seal> seal;
-    TimePoint sealed_at{};
-    TransferTiming timing;
-    TimePoint deadline;
-    std::string_view guilty;               // whose fault the first failure is
-
-    // Before the session hears of a failure; only the first cause is told.
-    void Blame(std::string_view side) {
-      if (guilty.empty() && session.status().ok()) guilty = side;
-    }
-  };
-
   Impl(boost::asio::any_io_executor executor, DecodeOptions options)
-      : options(std::move(options)), strand(asio::make_strand(executor)), tick(strand), connector(1),
-        client(executor, http::ClientOptions{}) {}
+      : options(std::move(options)), strand(asio::make_strand(executor)), tick(strand), client(executor, http::ClientOptions{}) {}
 
   // --- Requests --------------------------------------------------------------------------------
 
   void Add(engine::Request request, http::Origin origin, int64_t room, bool want_prompt_logprobs,
            std::function<void(const TransferTiming&)> on_transfer) {
     const RequestId id = request.id;
-    Transfer& t = transfers[id];
+    Transfer& t = *transfers.Open(id).first;
     t.id = id;
     t.room = room;
     t.sink = request.sink;
@@ -78,6 +51,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     t.want_prompt_logprobs = want_prompt_logprobs;
     t.on_transfer = std::move(on_transfer);
     t.deadline = Now() + options.link.bootstrap_timeout;
+    transfers.Update(id);
     ArmTick();
     t.peer = PeerAt(origin);
     const auto self = shared_from_this();
@@ -90,16 +64,17 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
       asio::post(strand, [this, self, id, reserving] { Reserved(id, reserving); });
     }
     t.peer->WhenReady([this, self, id](Status status, std::shared_ptr<PrefillPeer> peer) {
-      Transfer* t = Find(id);
+      Transfer* t = transfers.Find(id);
       if (!t) return;
       t->peer = std::move(peer);
-      if (!status.ok()) t->Blame("prefill");
+      // One that answers but does not pair is not broken: other decode servers may fit it.
+      if (!status.ok()) t->Blame(t->peer->mute() ? "prefill" : "none");
       Perform(*t, t->session.OnPeer(std::move(status)));
     });
   }
 
   void Reserved(RequestId id, Result<engine::KvReservation> reservation) {
-    Transfer* t = Find(id);
+    Transfer* t = transfers.Find(id);
     if (!t) return;
     const Status status = reservation.status();
     if (!status.ok()) {
@@ -111,24 +86,27 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   std::shared_ptr<PrefillPeer> PeerAt(const http::Origin& origin) {
-    auto& peer = peers[origin];
-    if (!peer) {
-      const auto self = shared_from_this();
-      peer = std::make_shared<PrefillPeer>(
-          PeerContext{strand, &client, link.get(), &connector, &paired}, origin,
-          [this, self, origin](Status why) { PeerLost(origin, std::move(why)); });
+    if (const auto it = peers.find(origin); it != peers.end()) {
+      if (auto peer = it->second.lock()) return peer;
     }
+    // Prefill servers come and go: those that nobody holds any more are forgotten when a new one comes.
+    std::erase_if(peers, [](const auto& entry) { return entry.second.expired(); });
+    const auto self = shared_from_this();
+    auto peer = std::make_shared<PrefillPeer>(
+        PeerContext{strand, &client, link.get(), &paired}, origin,
+        [this, self, origin](Status why) { PeerLost(origin, std::move(why)); });
+    peers[origin] = peer;
+    peer_count = peers.size();
     return peer;
   }
 
   void PeerLost(const http::Origin& origin, Status why) {
-    std::vector<RequestId> affected;
-    for (const auto& [id, t] : transfers) {
-      if (t.peer->origin() == origin && t.session.granted() && !t.session.started()) affected.push_back(id);
-    }
+    const auto affected = transfers.KeysWhere([&](const Transfer& t) {
+      return t.peer->origin() == origin && t.session.granted() && !t.session.started();
+    });
     log::warn("{} ({} requests affected)", why.message(), affected.size());
     for (const RequestId id : affected) {
-      if (Transfer* t = Find(id)) {
+      if (Transfer* t = transfers.Find(id)) {
         t->Blame("prefill");
         Perform(*t, t->session.OnPeerBroken(why));
       }
@@ -144,7 +122,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         case Action::kSealSlot: link->fabric->Seal(*t.slot, t.seal->writes); break;
         case Action::kStart: StartRequest(t); break;
         case Action::kAbortEngine: link->engine->Abort(t.id); break;
-        case Action::kCancelGrant: t.peer->SendCancel(t.room); break;
+        case Action::kTellPrefill: t.peer->SendCancel(t.room, t.guilty.empty() ? "none" : t.guilty, t.session.status()); break;
         case Action::kCancelSlot: if (t.slot) link->fabric->Cancel(*t.slot); break;
         case Action::kFence: Fence(t); break;
         case Action::kFailClient: FailClient(t); break;
@@ -152,8 +130,10 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         case Action::kReleaseSlot: ReleaseSlot(t); break;
       }
     }
-    if (t.session.finished()) transfers.erase(t.id);
-    UpdateCounts();
+    const size_t pages = t.quarantined_pages();
+    quarantine_pages += pages - std::exchange(t.counted_pages, pages);
+    if (t.session.finished()) transfers.Erase(t.id);
+    else transfers.Update(t.id);
   }
 
   void SendGrant(Transfer& t) {
@@ -165,7 +145,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     if (!slot.ok()) {
       if (slot.status().code() == Code::kUnavailable) t.peer->Disconnect();  // pair anew next time
       asio::post(strand, [this, self, id = t.id, status = slot.status()] {
-        Transfer* t = Find(id);
+        Transfer* t = transfers.Find(id);
         if (!t) return;
         t->Blame(status.code() == Code::kUnavailable ? "prefill" : "decode");
         Perform(*t, t->session.OnGrantFailed(status));
@@ -192,7 +172,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         std::move(grant), [this, self, id = t.id](Frame frame) { OnFrame(id, std::move(frame)); },
         [this, self, id = t.id](Status status) {
           if (status.ok()) return;
-          Transfer* t = Find(id);
+          Transfer* t = transfers.Find(id);
           if (!t) return;
           t->Blame("prefill");
           Perform(*t, t->session.OnPeerBroken(std::move(status)));
@@ -200,7 +180,7 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void OnFrame(RequestId id, Frame frame) {
-    Transfer* t = Find(id);
+    Transfer* t = transfers.Find(id);
     if (!t) return;
     if (auto* end = std::get_if<End>(&frame)) {
       if (!end->status.ok()) t->Blame("prefill");
@@ -250,15 +230,11 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     t.sink.reset();
   }
 
-  // After the disconnect no write of that peer can land; kFenced then frees all its quarantine.
+  // After the disconnect no write of that peer can land; kFenced then frees all its quarantine. It is
+  // still to come for every session that asks: grants are made in a pairing that holds, and those of one
+  // that ended have heard its kFenced.
   void Fence(Transfer& t) {
     if (t.peer->ready() && t.peer->id() == t.peer_id) t.peer->Disconnect();
-    const auto self = shared_from_this();
-    if (fenced.count(t.peer_id)) {
-      asio::post(strand, [this, self, id = t.id] {
-        if (Transfer* t = Find(id)) Perform(*t, t->session.OnFenced());
-      });
-    }
   }
 
   void ReleaseSlot(Transfer& t) {
@@ -272,20 +248,18 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
       case Kind::kReceiveDone:
       case Kind::kReceiveFailed: {
         const auto it = slots.find(event.slot.index);
-        Transfer* t = it == slots.end() ? nullptr : Find(it->second);
+        Transfer* t = it == slots.end() ? nullptr : transfers.Find(it->second);
         if (!t || !t->slot || !(*t->slot == event.slot)) return;
         t->timing.transfer_ms = Milliseconds(event.last_at - event.first_at);
         if (!event.status.ok()) t->Blame("prefill");
         return Perform(*t, t->session.OnSlotEnd(event.status));
       }
       case Kind::kFenced: {
-        fenced.insert(event.peer);
-        std::vector<RequestId> ids;
-        for (const auto& [id, t] : transfers) {
-          if (t.session.granted() && t.peer_id == event.peer) ids.push_back(id);
-        }
+        const auto ids = transfers.KeysWhere([&](const Transfer& t) {
+          return t.session.granted() && t.peer_id == event.peer;
+        });
         for (const RequestId id : ids) {
-          if (Transfer* t = Find(id)) {
+          if (Transfer* t = transfers.Find(id)) {
             t->Blame("prefill");
             Perform(*t, t->session.OnFenced());
           }
@@ -293,8 +267,8 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
         return;
       }
       case Kind::kPeerLost:
-        for (const auto& [origin, peer] : peers) {
-          if (peer->ready() && peer->id() == event.peer) {
+        for (const auto& [origin, weak] : peers) {
+          if (const auto peer = weak.lock(); peer && peer->ready() && peer->id() == event.peer) {
             peer->Disconnect();
             return PeerLost(origin, event.status);
           }
@@ -303,11 +277,6 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
       case Kind::kSendDone:
       case Kind::kSendFailed: return;
     }
-  }
-
-  Transfer* Find(RequestId id) {
-    const auto it = transfers.find(id);
-    return it == transfers.end() ? nullptr : &it->second;
   }
 
   // --- Deadlines -------------------------------------------------------------------------------
@@ -325,61 +294,33 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void OnTick(TimePoint now) {
-    std::vector<RequestId> expired;
-    for (const auto& [id, t] : transfers) {
-      if (now >= t.deadline) expired.push_back(id);
-    }
-    for (const RequestId id : expired) {
-      Transfer* t = Find(id);
-      if (!t) continue;
-      if (t->session.status().ok()) {
-        // Give prefill time to confirm that it stopped; after that it is cut off.
-        t->deadline = now + 5s;
-        t->Blame(t->session.granted() || !t->peer->ready() ? "prefill" : "none");
-        Perform(*t, t->session.OnFail(Error(Code::kDeadlineExceeded, "{}", t->session.granted()
-            ? "the prefill server did not deliver the KV in time"
-            : "no KV pages became free in time, or the prefill server did not answer")));
-      } else {
-        t->deadline = now + 5s;
-        Perform(*t, t->session.OnPeerBroken(t->session.status()));
-      }
-    }
+    while (Transfer* t = transfers.NextDue(now)) OnLate(*t, now);
   }
 
-  void UpdateCounts() {
-    int prealloc = 0, transferring = 0, quarantine = 0;
-    size_t pages = 0;
-    for (const auto& [id, t] : transfers) {
-      if (t.session.quarantined()) {
-        ++quarantine;
-        pages += t.reservation ? t.reservation->pages().size() : 0;
-      } else {
-        ++(t.session.granted() ? transferring : prealloc);
-      }
-    }
-    prealloc_count = prealloc;
-    transfer_count = transferring;
-    quarantine_count = quarantine;
-    quarantine_pages = pages;
+  void OnLate(Transfer& t, TimePoint now) {
+    // Prefill gets time to confirm that it stopped; after that it is cut off.
+    t.deadline = now + 5s;
+    if (!t.session.status().ok()) return Perform(t, t.session.OnPeerBroken(t.session.status()));
+    t.Blame(t.session.granted() || !t.peer->ready() ? "prefill" : "none");
+    Perform(t, t.session.OnFail(Error(Code::kDeadlineExceeded, "{}", t.session.granted()
+        ? "the prefill server did not deliver the KV in time"
+        : "no KV pages became free in time, or the prefill server did not answer")));
   }
 
   const DecodeOptions options;
   asio::strand<boost::asio::any_io_executor> strand;
   asio::steady_timer tick;
-  asio::thread_pool connector;
   http::Client client;
   std::unique_ptr<Link> link;
   std::function<void(const TransferTiming&)> observe_transfer;  // metrics; set before traffic
 
-  std::unordered_map<RequestId, Transfer> transfers;
+  SessionTable<RequestId, Transfer> transfers;
   std::unordered_map<uint32_t, RequestId> slots;  // by slot index
-  std::map<http::Origin, std::shared_ptr<PrefillPeer>> peers;
+  std::map<http::Origin, std::weak_ptr<PrefillPeer>> peers;
   PairedInstances paired;
-  std::unordered_set<transfer::PeerId> fenced;
   bool ticking = false, stopped = false;
   bool stop_called = false;  // by the owner's thread
-  std::atomic<int> prealloc_count{0}, transfer_count{0}, quarantine_count{0};
-  std::atomic<size_t> quarantine_pages{0};
+  std::atomic<size_t> quarantine_pages{0}, peer_count{0};
   std::atomic<uint64_t> failed{0};
 };
 
@@ -402,8 +343,7 @@ DecodeService::~DecodeService() {
   Stop();
   if (!impl_) return;
   // See PrefillService: the executor's threads have ended.
-  impl_->transfers.clear();
-  impl_->peers.clear();
+  impl_->transfers.Clear();
   impl_->link.reset();
 }
 
@@ -412,9 +352,11 @@ void DecodeService::Stop() {
   asio::post(impl_->strand, [impl = impl_] {
     impl->stopped = true;
     impl->tick.cancel();
-    for (const auto& [origin, peer] : impl->peers) peer->Stop();
+    for (const auto& [origin, weak] : impl->peers) {
+      if (const auto peer = weak.lock()) peer->Stop();
+    }
   });
-  impl_->connector.join();
+  if (impl_->link) impl_->link->StopConnecting();
 }
 
 Status DecodeService::Submit(engine::Request request, const api::Bootstrap& bootstrap, bool want_prompt_logprobs,
@@ -454,7 +396,7 @@ Status DecodeService::Pair(const api::Bootstrap& bootstrap, std::function<void(S
 
 void DecodeService::Abort(RequestId id) {
   asio::post(impl_->strand, [impl = impl_, id] {
-    if (Impl::Transfer* t = impl->Find(id)) {
+    if (Transfer* t = impl->transfers.Find(id)) {
       impl->Perform(*t, t->session.OnFail(Error(Code::kCancelled, "the client closed the request")));
     } else {
       impl->link->engine->Abort(id);
@@ -466,7 +408,9 @@ const transfer::FabricReport& DecodeService::fabric() const { return impl_->link
 DecodeCounts DecodeService::counts() const { return CountsReader()(); }
 std::function<DecodeCounts()> DecodeService::CountsReader() const {
   return [impl = impl_] {
-    return DecodeCounts{impl->prealloc_count.load(), impl->transfer_count.load(), impl->quarantine_count.load()};
+    using Phase = Transfer::Phase;
+    return DecodeCounts{impl->transfers.count(Phase::kPrealloc), impl->transfers.count(Phase::kTransfer),
+                        impl->transfers.count(Phase::kQuarantine), static_cast<int>(impl->peer_count.load())};
   };
 }
 transfer::Engine::Usage DecodeService::transfer_usage() const { return impl_->link->fabric->usage(); }
@@ -478,11 +422,11 @@ void DecodeService::ExportMetrics(metrics::Registry& registry) {
     registry.AddCallback(name, help, [impl = impl_, read] { return static_cast<double>(read(*impl)); });
   };
   gauge("sglang:num_decode_prealloc_queue_reqs", "Requests that wait for pages or for their prefill peer",
-        [](const Impl& i) { return i.prealloc_count.load(); });
+        [](const Impl& i) { return i.transfers.count(Transfer::Phase::kPrealloc); });
   gauge("sglang:num_decode_transfer_queue_reqs", "Requests whose KV is being transferred",
-        [](const Impl& i) { return i.transfer_count.load(); });
+        [](const Impl& i) { return i.transfers.count(Transfer::Phase::kTransfer); });
   gauge("baton_decode_quarantined_reqs", "Failed requests whose pages wait for prefill's confirmation",
-        [](const Impl& i) { return i.quarantine_count.load(); });
+        [](const Impl& i) { return i.transfers.count(Transfer::Phase::kQuarantine); });
   gauge("baton_decode_quarantined_pages", "KV pages that failed requests hold until prefill confirms or is fenced",
         [](const Impl& i) { return i.quarantine_pages.load(); });
   gauge("sglang:num_transfer_failed_reqs_total", "Requests whose hand-over failed",

@@ -24,6 +24,7 @@ struct DecodeCounts {
   int prealloc = 0;      // waiting for peer or pages
   int transfer = 0;      // granted, waiting for KV
   int quarantined = 0;   // failed, pages held until prefill confirms or is fenced
+  int prefills = 0;      // addresses of prefill servers that are known
 };
 
 // What the hand-over of one request cost: shown on the chat page, summed in /metrics.

@@ -83,7 +83,7 @@ DecodeSession::Actions DecodeSession::OnPeerBroken(Status status) {
   Actions out;
   if (started_ || safe_) return out;
   Fail(std::move(status), out);
-  if (!fencing_) {
+  if (granted_ && !fencing_) {
     fencing_ = true;
     out.push_back(Action::kFence);
   }
@@ -116,7 +116,7 @@ void DecodeSession::Fail(Status why, Actions& out) {
   if (ended_) safe_ = true;
   out.push_back(Action::kFailClient);
   if (!reserve_done_) out.push_back(Action::kAbortEngine);
-  if (granted_ && !safe_) out.push_back(Action::kCancelGrant);
+  if (!safe_) out.push_back(Action::kTellPrefill);
   if (granted_ && !slot_done_) out.push_back(Action::kCancelSlot);
 }
 

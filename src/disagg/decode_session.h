@@ -20,7 +20,7 @@ class DecodeSession {
     kSealSlot,       // tell the transfer engine how many writes to expect
     kStart,          // hand reservation and first token to the engine
     kAbortEngine,    // a reservation that waits, or a request that runs
-    kCancelGrant,    // tell prefill to stop; End will come
+    kTellPrefill,    // to stop, or not to wait for a grant; if one is out, End will come
     kCancelSlot,
     kFence,          // disconnect the peer; OnFenced will come
     kFailClient,     // the request's last event, with status()

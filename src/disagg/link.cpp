@@ -2,10 +2,16 @@
 
 #include <fstream>
 #include <random>
-#include <thread>
+
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 namespace baton::disagg {
 namespace {
+
+constexpr Duration kConnectTime = 5s;
 
 // The monotonic clock counts from the kernel's start, which has an id of its own (containers share it).
 uint64_t ClockId() {
@@ -37,12 +43,13 @@ Result<std::unique_ptr<Link>> OpenLink(LinkOptions options, engine::Engine& engi
   return link;
 }
 
-Result<transfer::PeerId> Link::Connect(const PeerInfo& peer, TimePoint deadline) const {
-  while (true) {
-    auto id = fabric->Connect(peer.fabric, deadline);
-    if (id.ok() || id.status().code() != Code::kUnavailable || Now() + 50ms > deadline) return id;
-    std::this_thread::sleep_for(50ms);
-  }
+asio::awaitable<Result<transfer::PeerId>> Link::Connect(PeerInfo peer) {
+  const TimePoint deadline = Now() + kConnectTime;
+  const auto executor = co_await asio::this_coro::executor;
+  co_await asio::post(asio::bind_executor(connector.get_executor(), asio::use_awaitable));
+  auto id = fabric->Connect(peer.fabric, deadline);
+  co_await asio::post(executor, asio::use_awaitable);
+  co_return id;
 }
 
 }  // namespace baton::disagg

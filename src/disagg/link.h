@@ -8,11 +8,16 @@
 #include <memory>
 #include <string>
 
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/thread_pool.hpp>
+
 #include "disagg/messages.h"
 #include "engine/engine.h"
 #include "transfer/transfer.h"
 
 namespace baton::disagg {
+
+namespace asio = boost::asio;
 
 struct LinkOptions {
   std::string name;                 // "prefill 127.0.0.1:30001"
@@ -24,6 +29,7 @@ struct LinkOptions {
   std::chrono::milliseconds transfer_timeout{120'000};
   std::chrono::milliseconds heartbeat_interval{1'000};
   int heartbeat_misses = 3;         // then the peer counts as dead
+  std::chrono::milliseconds come_back_time{300'000};  // a lost prefill server is looked for so long
 };
 
 // The local end: KV pool registered with an open fabric.
@@ -42,9 +48,16 @@ struct Link {
     return info;
   }
 
-  // Blocks until the peer is reachable. While its former pairing is still being taken down the
-  // fabric asks to try again: that is done here, until the deadline.
-  Result<transfer::PeerId> Connect(const PeerInfo& peer, TimePoint deadline) const;
+  // Ends when the peer is reachable, 5 s after the call at the latest. Up to kPairingsAtOnce go on side by
+  // side, so that a peer that cannot be reached keeps no other waiting. Back on the caller's executor.
+  // kUnavailable: exchange new descriptions. A former pairing is still being taken down, or losing some
+  // other peer took the description back: that is done to all that are not yet in use.
+  asio::awaitable<Result<transfer::PeerId>> Connect(PeerInfo peer);
+  // Waits for those under way; later ones never end.
+  void StopConnecting() { connector.join(); }
+
+  static constexpr int kPairingsAtOnce = 16;
+  asio::thread_pool connector{kPairingsAtOnce};  // the fabric's Connect blocks
 };
 
 // Opens the fabric, registers the engine's KV pool and draws the instance id.

@@ -1,5 +1,8 @@
 #include "disagg/messages.h"
 
+#include <algorithm>
+#include <array>
+
 #include "common/bytes.h"
 
 namespace baton::disagg {
@@ -8,11 +11,13 @@ namespace {
 constexpr size_t kMaxPages = 1 << 22;
 constexpr size_t kMaxText = 1 << 16;
 constexpr size_t kMaxFabric = 1 << 20;
+constexpr size_t kMaxHello = kMaxFabric + 4 * kMaxText;
 constexpr size_t kMaxLogprobs = 1 << 12;
 constexpr size_t kMaxPrompt = 1 << 24;
 constexpr int kMaxPageTokens = 1024;  // as --page-size: each size of a peer is a plan that is kept
 constexpr size_t kMaxFrame = size_t{1} << 30;
 enum class FrameKind : uint8_t { kSeal = 1, kEnd = 2 };
+constexpr std::array<std::string_view, 3> kSides = {"none", "prefill", "decode"};
 
 void PutLogprob(ByteWriter& w, const engine::TokenLogprob& v) {
   w.Put(v.token);
@@ -65,12 +70,24 @@ Result<Seal> DecodeSeal(std::string_view bytes) {
   return Checked(std::move(v), r, "seal");
 }
 
-Result<End> DecodeEnd(std::string_view bytes) {
-  ByteReader r(bytes);
+void PutStatus(ByteWriter& w, const Status& v) {
+  w.Put(v.code());
+  w.PutString(std::string_view(v.message()).substr(0, kMaxText));
+}
+
+// nullopt: there is no such code.
+std::optional<Status> GetStatus(ByteReader& r) {
   const auto code = r.Get<uint8_t>();
   std::string message = r.GetString(kMaxText);
-  if (code > static_cast<uint8_t>(Code::kInternal)) return Error(Code::kDataCorrupt, "end: code {}", code);
-  return Checked(End{Status(static_cast<Code>(code), std::move(message))}, r, "end");
+  if (code > static_cast<uint8_t>(Code::kInternal)) return std::nullopt;
+  return Status(static_cast<Code>(code), std::move(message));
+}
+
+Result<End> DecodeEnd(std::string_view bytes) {
+  ByteReader r(bytes);
+  auto status = GetStatus(r);
+  if (!status) return Error(Code::kDataCorrupt, "end: unknown code");
+  return Checked(End{*std::move(status)}, r, "end");
 }
 
 std::string FrameOf(FrameKind kind, const std::string& payload) {
@@ -165,6 +182,8 @@ std::string Encode(const Cancel& v) {
   ByteWriter w;
   w.Put(v.decode_instance);
   w.Put(v.room);
+  w.Put(static_cast<uint8_t>(std::find(kSides.begin(), kSides.end(), v.guilty) - kSides.begin()));
+  PutStatus(w, v.why);
   return std::move(w).bytes();
 }
 
@@ -173,7 +192,30 @@ Result<Cancel> DecodeCancel(std::string_view bytes) {
   Cancel v;
   v.decode_instance = r.Get<uint64_t>();
   v.room = r.Get<int64_t>();
-  return Checked(v, r, "cancel");
+  const auto side = r.Get<uint8_t>();
+  auto why = GetStatus(r);
+  if (side >= kSides.size() || !why || why->ok()) return Error(Code::kDataCorrupt, "cancel: no side or no reason");
+  v.guilty = kSides[side];
+  v.why = *std::move(why);
+  return Checked(std::move(v), r, "cancel");
+}
+
+std::string EncodeHello(const PeerInfo& v) {
+  ByteWriter w;
+  w.PutString(Encode(v));
+  return std::move(w).bytes();
+}
+
+Result<std::optional<PeerInfo>> DecodeHello(std::string_view bytes) {
+  if (bytes.size() < sizeof(uint32_t)) return std::optional<PeerInfo>();
+  ByteReader header(bytes.substr(0, sizeof(uint32_t)));
+  const auto size = header.Get<uint32_t>();
+  bytes.remove_prefix(sizeof(uint32_t));
+  if (size > kMaxHello) return Error(Code::kDataCorrupt, "hello of {} bytes", size);
+  if (bytes.size() < size) return std::optional<PeerInfo>();
+  auto info = DecodePeerInfo(bytes.substr(0, size));
+  if (!info.ok()) return info.status();
+  return std::optional<PeerInfo>(*std::move(info));
 }
 
 std::string EncodeFrame(const Seal& v) {
@@ -194,8 +236,7 @@ std::string EncodeFrame(const Seal& v) {
 
 std::string EncodeFrame(const End& v) {
   ByteWriter w;
-  w.Put(v.status.code());
-  w.PutString(std::string_view(v.status.message()).substr(0, kMaxText));
+  PutStatus(w, v.status);
   return FrameOf(FrameKind::kEnd, w.bytes());
 }
 

@@ -1,9 +1,9 @@
 // What prefill and decode say to each other over the bootstrap port: small binary bodies of HTTP
 // requests between two Batons (docs/pd-protocol.md). Decoding is safe on hostile bytes.
 //
-//   POST /baton/v1/register   PeerInfo -> PeerInfo        once per pair and process lifetime
+//   POST /baton/v1/register   PeerInfo -> Hello, pulses   once per pairing, open while it holds
 //   POST /baton/v1/grant      Grant -> frames Seal?, End  one per request, open until the end
-//   POST /baton/v1/cancel     Cancel -> empty             decode gives up; End comes on the grant
+//   POST /baton/v1/cancel     Cancel -> empty             decode gives up; End comes on the grant, if any
 //   POST /baton/v1/heartbeat  u64 instance -> u64 instance, each second while paired
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/status.h"
 #include "engine/engine.h"
 #include "kernels/paged_kv.h"
@@ -22,8 +23,14 @@
 
 namespace baton::disagg {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 inline constexpr std::string_view kContentType = "application/x-baton";
+
+// The answer to a registration: a length and prefill's PeerInfo, then a pulse now and then, which only keeps
+// boxes on the way from closing a quiet connection. Without any for kLineSilence it is dead.
+inline constexpr Duration kLinePulse = 10s;
+inline constexpr Duration kLineSilence = 35s;
+inline constexpr std::string_view kPulse{"\0", 1};
 
 // Who a server is: `instance` is drawn at random when the process starts, so that a restarted
 // server on the same address is seen as another one.
@@ -52,9 +59,12 @@ struct Grant {
   bool want_logprobs = false;
 };
 
+// Decode -> prefill: the request failed or was given up here. Prefill stops, or does not wait for a grant.
 struct Cancel {
   uint64_t decode_instance = 0;
   int64_t room = 0;
+  std::string_view guilty = "none";  // whose fault it is: "prefill", "decode" or "none"
+  Status why;
 };
 
 // Prefill -> decode: the first token, and how many writes make the transfer complete.
@@ -78,6 +88,7 @@ struct End {
 std::string Encode(const PeerInfo& v);
 std::string Encode(const Grant& v);
 std::string Encode(const Cancel& v);
+std::string EncodeHello(const PeerInfo& v);
 // Frames of the grant's answer: u32 length, u8 kind, payload.
 std::string EncodeFrame(const Seal& v);
 std::string EncodeFrame(const End& v);
@@ -85,6 +96,9 @@ std::string EncodeFrame(const End& v);
 Result<PeerInfo> DecodePeerInfo(std::string_view bytes);
 Result<Grant> DecodeGrant(std::string_view bytes);
 Result<Cancel> DecodeCancel(std::string_view bytes);
+
+// The PeerInfo at the beginning of a registration's answer; nullopt: more bytes are needed.
+Result<std::optional<PeerInfo>> DecodeHello(std::string_view bytes);
 
 using Frame = std::variant<Seal, End>;
 // Cuts frames out of a byte stream.

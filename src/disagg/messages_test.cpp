@@ -11,6 +11,8 @@ PeerInfo MakeInfo() {
   return {42, 43, "prefill a:1", "llama", {30, 16, 3, 64, kernels::DType::kF16}, 77, std::string("\0blob", 5)};
 }
 
+Cancel MakeCancel() { return {1, 2, "decode", Error(Code::kResourceExhausted, "no pages")}; }
+
 TEST(Messages, PeerInfoRoundTrips) {
   const auto info = DecodePeerInfo(Encode(MakeInfo()));
   ASSERT_TRUE(info.ok());
@@ -22,16 +24,48 @@ TEST(Messages, PeerInfoRoundTrips) {
 
 TEST(Messages, EveryTruncationIsRefused) {
   Grant grant{1, 2, 9, 3, {4, 5}, 40, 16, {7, 8}, 1000, true};
-  for (const std::string& whole : {Encode(MakeInfo()), Encode(grant), Encode(Cancel{1, 2})}) {
+  for (const std::string& whole : {Encode(MakeInfo()), Encode(grant), Encode(MakeCancel())}) {
     for (size_t n = 0; n < whole.size(); ++n) {
       const std::string_view cut(whole.data(), n);
       EXPECT_FALSE(DecodePeerInfo(cut).ok() && whole == Encode(MakeInfo()));
       if (whole == Encode(grant)) {
         EXPECT_FALSE(DecodeGrant(cut).ok()) << n;
       }
+      if (whole == Encode(MakeCancel())) {
+        EXPECT_FALSE(DecodeCancel(cut).ok()) << n;
+      }
     }
     EXPECT_FALSE(DecodeGrant(whole + "x").ok());
   }
+}
+
+TEST(Messages, CancelTellsWhyAndWhoseFault) {
+  const auto cancel = DecodeCancel(Encode(MakeCancel()));
+  ASSERT_TRUE(cancel.ok()) << cancel.status().ToString();
+  EXPECT_EQ(cancel->room, 2);
+  EXPECT_EQ(cancel->guilty, "decode");
+  EXPECT_EQ(cancel->why.ToString(), MakeCancel().why.ToString());
+  std::string bytes = Encode(MakeCancel());
+  bytes[16] = 3;  // no such side
+  EXPECT_FALSE(DecodeCancel(bytes).ok());
+  bytes = Encode(MakeCancel());
+  bytes[17] = '\xff';  // no such code
+  EXPECT_FALSE(DecodeCancel(bytes).ok());
+  bytes[17] = 0;  // nothing went wrong
+  EXPECT_FALSE(DecodeCancel(bytes).ok());
+}
+
+TEST(Messages, HelloIsReadWithPulsesBehindIt) {
+  const std::string hello = EncodeHello(MakeInfo());
+  for (size_t n = 0; n < hello.size(); ++n) {
+    const auto part = DecodeHello(std::string_view(hello).substr(0, n));
+    ASSERT_TRUE(part.ok()) << n;
+    EXPECT_FALSE(part->has_value()) << n;
+  }
+  const auto whole = DecodeHello(hello + std::string(kPulse));
+  ASSERT_TRUE(whole.ok() && whole->has_value());
+  EXPECT_EQ((*whole)->fabric, MakeInfo().fabric);
+  EXPECT_FALSE(DecodeHello("\xff\xff\xff\xff").ok()) << "nobody waits for 4 GiB";
 }
 
 TEST(Messages, OtherProtocolVersionSaysWhatToDo) {

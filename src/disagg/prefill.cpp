@@ -8,20 +8,18 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/strand.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "api/errors.h"
 #include "common/bytes.h"
 #include "common/log.h"
-#include "disagg/grant_call.h"
-#include "disagg/kv_push.h"
-#include "disagg/prefill_session.h"
+#include "disagg/lifeline.h"
+#include "disagg/prefill_room.h"
+#include "disagg/session_table.h"
 
 namespace baton::disagg {
 namespace {
 
-constexpr auto kTombstoneTime = 30s;
 constexpr auto kTick = 100ms;
 constexpr auto kPeerForgetTime = 10s;  // a decode server that stopped its heartbeats
 
@@ -47,32 +45,19 @@ http::Response Plain(int status, std::string body) {
 struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   using Action = PrefillSession::Action;
 
-  struct Room {
-    int64_t number = 0;
-    PrefillSession session;
-    std::optional<engine::Request> request;       // until it is submitted
-    std::shared_ptr<engine::OutputSink> sink;     // the client's
-    RequestId id;
-    std::shared_ptr<GrantCall> grant;
-    transfer::SendId send;
-    std::optional<KvPush::Result> result;
-    bool drained = true;                          // no write of the send can land any more
-    TimePoint deadline;                           // for the other half, or for the transfer
-    TimePoint started_at{}, settled_at{};
-    std::string_view guilty = "prefill";          // whose fault a failure is
-  };
   struct Peer {
     transfer::PeerId id;
     uint64_t pairing = 0;
     std::string name;
     int page_tokens = 0;
     const transfer::PagePlan* plan = nullptr;  // from our pool to its; of `plans`
+    std::shared_ptr<Lifeline> line;
     TimePoint seen_at;
   };
 
   Impl(boost::asio::any_io_executor executor, PrefillOptions options)
       : options(std::move(options)), strand(asio::make_strand(executor)), tick(strand),
-        connector(1), server(executor, ServerOptionsOf(this->options)) {}
+        server(executor, ServerOptionsOf(this->options)) {}
 
   static http::ServerOptions ServerOptionsOf(const PrefillOptions& options) {
     http::ServerOptions out;
@@ -125,21 +110,20 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   asio::awaitable<void> HandleRegister(http::Request& request, http::Responder& responder) {
     auto peer = DecodePeerInfo(request.body);
     Status status = peer.ok() ? CheckCompatible(link->self, *peer) : peer.status();
+    const auto line = std::make_shared<Lifeline>(co_await asio::this_coro::executor);
     if (status.ok()) {
-      // Connect blocks (with a deadline), so it runs on a thread of its own.
-      const auto executor = co_await asio::this_coro::executor;
-      co_await asio::post(asio::bind_executor(connector.get_executor(), asio::use_awaitable));
-      auto id = link->Connect(*peer, Now() + 5s);
-      co_await asio::post(executor, asio::use_awaitable);
+      const auto id = co_await link->Connect(*peer);
       status = id.status();
-      if (id.ok()) co_await OnStrand([&] { status = AddPeer(*peer, *id); });
+      if (id.ok()) co_await OnStrand([&] { status = AddPeer(*peer, *id, request.peer, line); });
     }
     if (!status.ok()) {
-      log::warn("Refused to pair with decode at {}: {}", request.peer, status.ToString());
+      // kUnavailable: decode asks again with a new description, and says so if that is no use either.
+      if (status.code() != Code::kUnavailable) log::warn("Refused to pair with decode at {}: {}", request.peer, status.ToString());
       (void)co_await responder.Send(Plain(api::HttpStatusOf(status.code()), status.message()));
       co_return;
     }
-    (void)co_await responder.Send(Binary(Encode(link->Introduce())));
+    co_await line->Run(responder, EncodeHello(link->Introduce()));
+    co_await OnStrand([&] { LineEnded(peer->instance, line); });
   }
 
   asio::awaitable<void> HandleHeartbeat(http::Request& request, http::Responder& responder) {
@@ -181,15 +165,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       (void)co_await responder.Send(Plain(400, cancel.status().message()));
       co_return;
     }
-    co_await OnStrand([&] {
-      const auto it = rooms.find(cancel->room);
-      if (it != rooms.end() && it->second.grant &&
-          it->second.grant->grant.decode_instance == cancel->decode_instance) {
-        // Not kCancelled: no client asked for this. Decode's own answer tells why.
-        BlameDecode(it->second);
-        Perform(it->second, it->second.session.OnFail(Error(Code::kUnavailable, "decode gave up on the request")));
-      }
-    });
+    co_await OnStrand([&] { OnCancel(*cancel); });
     (void)co_await responder.Send(Plain(200, ""));
   }
 
@@ -210,27 +186,37 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
 
   // --- Strand: peers and rooms ----------------------------------------------------------------
 
-  Status AddPeer(const PeerInfo& info, transfer::PeerId id) {
+  Status AddPeer(const PeerInfo& info, transfer::PeerId id, std::string_view address,
+                 const std::shared_ptr<Lifeline>& line) {
     const auto heads = static_cast<uint32_t>(link->self.layout.kv_heads);
     const auto plan = plans.Get(PoolLayoutOf(link->self.layout), PoolLayoutOf(info.layout), {0, heads});
     if (!plan.ok()) {
       link->fabric->Disconnect(id);
       return plan.status();
     }
-    // A restarted decode server registers under the same name: its old self is gone.
-    for (auto it = peers.begin(); it != peers.end();) {
-      if (it->first == info.instance || it->second.name == info.name) {
-        link->fabric->Disconnect(it->second.id);
-        it = peers.erase(it);
-      } else {
-        ++it;
-      }
-    }
-    peers[info.instance] = Peer{id, info.pairing, info.name, info.layout.page_tokens, *plan, Now()};
-    log::info("Paired with {} over {}, pages of {} tokens to pages of {}", info.name, link->fabric->report().provider,
+    // Names need not be unique: another server of this name is another server. A dead one is known by
+    // its lifeline.
+    if (const auto former = peers.find(info.instance); former != peers.end()) RemovePeer(former);
+    const std::string name = fmt::format("{} (from {})", info.name, address);
+    peers[info.instance] = Peer{id, info.pairing, name, info.layout.page_tokens, *plan, line, Now()};
+    log::info("Paired with {} over {}, pages of {} tokens to pages of {}", name, link->fabric->report().provider,
               link->self.layout.page_tokens, info.layout.page_tokens);
     ArmTick();
     return Status::Ok();
+  }
+
+  // Its sends fail at once. Decode, if it lives, sees its registration end and registers anew.
+  std::unordered_map<uint64_t, Peer>::iterator RemovePeer(std::unordered_map<uint64_t, Peer>::iterator it) {
+    it->second.line->End();
+    link->fabric->Disconnect(it->second.id);
+    return peers.erase(it);
+  }
+
+  void LineEnded(uint64_t instance, const std::shared_ptr<Lifeline>& line) {
+    const auto it = peers.find(instance);
+    if (it == peers.end() || it->second.line != line) return;  // removed here, or registered anew
+    log::warn("{} ended its registration: it stopped, died or pairs anew", it->second.name);
+    RemovePeer(it);
   }
 
   void AddGrant(const std::shared_ptr<GrantCall>& call) {
@@ -245,7 +231,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     if (grant.cached_tokens % page_tokens != 0 || static_cast<int64_t>(grant.pages.size()) != pages) {
       return call->Reject(Plain(400, fmt::format("grant holds {} pages where {} are needed", grant.pages.size(), pages)));
     }
-    if (const auto it = rooms.find(grant.room); it != rooms.end() && it->second.session.has_grant()) {
+    if (const Room* room = rooms.Find(grant.room); room && room->session.has_grant()) {
       return call->Reject(Plain(423, fmt::format("bootstrap_room {} is in use: rooms must be unique", grant.room)));
     }
     peer->second.seen_at = Now();
@@ -257,20 +243,27 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void GrantGone(const std::shared_ptr<GrantCall>& call, const char* why) {
-    const auto it = rooms.find(call->grant.room);
-    if (it == rooms.end() || it->second.grant != call) return;
-    BlameDecode(it->second);
-    Perform(it->second, it->second.session.OnFail(Error(Code::kUnavailable, "{}", why)));
+    Room* room = rooms.Find(call->grant.room);
+    if (!room || room->grant != call) return;
+    room->Blame("decode");
+    Perform(*room, room->session.OnFail(Error(Code::kUnavailable, "{}", why)));
   }
 
-  static void BlameDecode(Room& room) {
-    if (room.session.status().ok()) room.guilty = "decode";
+  // Whatever half is here, or comes later, is answered at once.
+  void OnCancel(const Cancel& cancel) {
+    Room& room = RoomOf(cancel.room);
+    if (room.grant && room.grant->grant.decode_instance != cancel.decode_instance) return;
+    // An accusation is no confession: a router charges a side by its own word.
+    room.Blame(cancel.guilty == "prefill" ? "none" : cancel.guilty);
+    // Not kCancelled: no client of ours asked for this.
+    const Code code = cancel.why.code() == Code::kCancelled ? Code::kUnavailable : cancel.why.code();
+    Perform(room, room.session.OnFail(Error(code, "decode gave up on the request: {}", cancel.why.message())));
   }
 
   void AddRequest(engine::Request request, int64_t number) {
     auto sink = request.sink;
     const RequestId id = request.id;
-    if (const auto it = rooms.find(number); it != rooms.end() && it->second.session.has_request()) {
+    if (const Room* room = rooms.Find(number); room && room->session.has_request()) {
       return AnswerFailure(sink, id, Error(Code::kInvalidArgument, "bootstrap_room {} is in use: rooms must be unique", number));
     }
     Room& room = RoomOf(number);
@@ -281,14 +274,15 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     Perform(room, room.session.OnRequest());
   }
 
+  // Perform something on it: that puts a new one's deadline on the list.
   Room& RoomOf(int64_t number) {
-    const auto [it, is_new] = rooms.try_emplace(number);
+    const auto [room, is_new] = rooms.Open(number);
     if (is_new) {
-      it->second.number = number;
-      it->second.deadline = Now() + options.link.bootstrap_timeout;
+      room->number = number;
+      room->deadline = Now() + options.link.bootstrap_timeout;
       ArmTick();
     }
-    return it->second;
+    return *room;
   }
 
   void Perform(Room& room, const PrefillSession::Actions& actions) {
@@ -308,7 +302,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
       send_rooms.erase(room.send);
       if (!room.session.status().ok()) ++failed;
     }
-    UpdateCounts();
+    rooms.Update(room.number);
   }
 
   void StartRoom(Room& room) {
@@ -338,7 +332,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
         KvPush::Target{link->fabric.get(), room.send, room.grant->plan, grant.pages, grant.cached_tokens},
         [this, self, number](Status why) {
           asio::post(strand, [this, self, number, why = std::move(why)] {
-            if (Room* r = Find(number)) Perform(*r, r->session.OnFail(why));
+            if (Room* r = rooms.Find(number)) Perform(*r, r->session.OnFail(why));
           });
         },
         [this, self, number](KvPush::Result result) {
@@ -355,7 +349,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   void FailUnstarted(Room& room, Status why, bool no_send) {
     const auto self = shared_from_this();
     asio::post(strand, [this, self, number = room.number, why = std::move(why), no_send] {
-      Room* room = Find(number);
+      Room* room = rooms.Find(number);
       if (!room) return;
       // A send that was begun ends by itself after kCancelSend, which OnEngineEnd asks for.
       Perform(*room, room->session.OnEngineEnd(why));
@@ -364,7 +358,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void EngineEnded(int64_t number, KvPush::Result result) {
-    Room* room = Find(number);
+    Room* room = rooms.Find(number);
     if (!room) return;
     const engine::Output& last = result.last.output;
     Status status = last.finish == engine::Finish::kFailed ? last.status
@@ -402,12 +396,11 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     else room.grant->Break();
   }
 
-  // The fabric does not know it any more: the next heartbeat tells decode to register anew.
+  // The fabric does not know it any more.
   void DropPeer(transfer::PeerId id) {
     for (auto it = peers.begin(); it != peers.end(); ++it) {
       if (it->second.id != id) continue;
-      link->fabric->Disconnect(id);
-      peers.erase(it);
+      RemovePeer(it);
       return;
     }
   }
@@ -430,17 +423,12 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
     sink->OnOutput(out);
   }
 
-  Room* Find(int64_t number) {
-    const auto it = rooms.find(number);
-    return it == rooms.end() ? nullptr : &it->second;
-  }
-
   void OnFabricEvent(const transfer::Event& event) {
     using Kind = transfer::Event::Kind;
     if (event.kind == Kind::kSendDone || event.kind == Kind::kSendFailed) {
       const auto it = send_rooms.find(event.send);
       if (it == send_rooms.end()) return;
-      Room* room = Find(it->second);
+      Room* room = rooms.Find(it->second);
       if (!room) return;
       if (event.kind == Kind::kSendDone) {
         bytes_sent += event.bytes;
@@ -448,7 +436,7 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
                    Milliseconds(event.last_at - event.first_at));
       }
       room->drained = event.drained;
-      if (!event.status.ok()) BlameDecode(*room);
+      if (!event.status.ok()) room->Blame("decode");
       Perform(*room, room->session.OnSendEnd(event.status));
     } else if (event.kind == Kind::kPeerLost) {
       log::warn("Lost connection with a decode server: {}", event.status.message());
@@ -471,60 +459,43 @@ struct PrefillService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void OnTick(TimePoint now) {
-    for (auto it = rooms.begin(); it != rooms.end();) {
-      Room& room = it->second;
-      if (room.session.settled()) {
-        if (now - room.settled_at > kTombstoneTime) it = rooms.erase(it);
-        else ++it;
-        continue;
-      }
-      ++it;
-      if (now < room.deadline) continue;
-      room.deadline = TimePoint::max();
-      BlameDecode(room);
-      Perform(room, room.session.OnFail(Error(Code::kDeadlineExceeded, "{}",
-          room.session.started() ? "the KV transfer passed its deadline"
-          : room.session.has_request() ? "decode did not grant KV pages in time (is the decode server up and "
-                                         "was it sent the same bootstrap_room?)"
-                                       : "the prefill request of this bootstrap_room did not come in time")));
+    while (Room* room = rooms.NextDue(now)) {
+      if (room->session.settled()) rooms.Erase(room->number);
+      else OnLate(*room);
     }
     for (auto it = peers.begin(); it != peers.end();) {
       if (now - it->second.seen_at > kPeerForgetTime) {
         log::warn("{} stopped its heartbeats: disconnected", it->second.name);
-        link->fabric->Disconnect(it->second.id);
-        it = peers.erase(it);
+        it = RemovePeer(it);
       } else {
         ++it;
       }
     }
-    UpdateCounts();
   }
 
-  void UpdateCounts() {
-    int waiting = 0, inflight = 0;
-    for (const auto& [number, room] : rooms) {
-      if (room.session.settled()) continue;
-      ++(room.session.started() ? inflight : waiting);
-    }
-    bootstrapping_count = waiting;
-    inflight_count = inflight;
+  void OnLate(Room& room) {
+    room.deadline = TimePoint::max();
+    room.Blame("decode");
+    Perform(room, room.session.OnFail(Error(Code::kDeadlineExceeded, "{}",
+        room.session.started() ? "the KV transfer passed its deadline"
+        : room.session.has_request() ? "decode did not grant KV pages in time (is the decode server up and "
+                                       "was it sent the same bootstrap_room?)"
+                                     : "the prefill request of this bootstrap_room did not come in time")));
   }
 
   const PrefillOptions options;
   asio::strand<boost::asio::any_io_executor> strand;
   asio::steady_timer tick;
-  asio::thread_pool connector;
   std::unique_ptr<Link> link;
   http::Server server;
 
-  std::unordered_map<int64_t, Room> rooms;
+  SessionTable<int64_t, Room> rooms;  // by number
   std::unordered_map<RequestId, int64_t> room_of_request;
   std::unordered_map<transfer::SendId, int64_t> send_rooms;
   std::unordered_map<uint64_t, Peer> peers;  // by instance
   transfer::PlanCache plans;
   bool ticking = false, stopped = false;
   bool stop_called = false;  // by the owner's thread
-  std::atomic<int> bootstrapping_count{0}, inflight_count{0};
   std::atomic<uint64_t> bytes_sent{0}, failed{0};
 };
 
@@ -549,7 +520,7 @@ PrefillService::~PrefillService() {
   if (!impl_) return;
   // The executor's threads have ended. What holds the implementation in a circle is let go, and the
   // fabric with its worker is gone before the engine's pages are.
-  impl_->rooms.clear();
+  impl_->rooms.Clear();
   impl_->peers.clear();
   impl_->link.reset();
 }
@@ -561,7 +532,7 @@ void PrefillService::Stop() {
     impl->stopped = true;
     impl->tick.cancel();
   });
-  impl_->connector.join();
+  if (impl_->link) impl_->link->StopConnecting();
 }
 
 Status PrefillService::Submit(engine::Request request, const api::Bootstrap& bootstrap) {
@@ -586,7 +557,7 @@ void PrefillService::Abort(RequestId id) {
   asio::post(impl_->strand, [impl = impl_, id] {
     const auto it = impl->room_of_request.find(id);
     if (it == impl->room_of_request.end()) return;
-    if (Impl::Room* room = impl->Find(it->second)) {
+    if (Room* room = impl->rooms.Find(it->second)) {
       impl->Perform(*room, room->session.OnFail(Error(Code::kCancelled, "the client closed the prefill request")));
     }
   });
@@ -596,17 +567,19 @@ uint16_t PrefillService::bootstrap_port() const { return impl_->server.port(); }
 const transfer::FabricReport& PrefillService::fabric() const { return impl_->link->fabric->report(); }
 PrefillCounts PrefillService::counts() const { return CountsReader()(); }
 std::function<PrefillCounts()> PrefillService::CountsReader() const {
-  return [impl = impl_] { return PrefillCounts{impl->bootstrapping_count.load(), impl->inflight_count.load()}; };
+  return [impl = impl_] {
+    return PrefillCounts{impl->rooms.count(Room::Phase::kWaiting), impl->rooms.count(Room::Phase::kInflight)};
+  };
 }
 transfer::Engine::Usage PrefillService::transfer_usage() const { return impl_->link->fabric->usage(); }
 void PrefillService::ExportMetrics(metrics::Registry& registry) {
   impl_->link->fabric->ExportMetrics(registry);
   registry.AddCallback("sglang:num_prefill_prealloc_queue_reqs", "Requests that wait for decode's grant",
-                       [impl = impl_] { return impl->bootstrapping_count.load(); });
+                       [impl = impl_] { return impl->rooms.count(Room::Phase::kWaiting); });
   registry.AddCallback("sglang:num_prefill_bootstrap_queue_reqs", "Requests that wait for decode's grant",
-                       [impl = impl_] { return impl->bootstrapping_count.load(); });
+                       [impl = impl_] { return impl->rooms.count(Room::Phase::kWaiting); });
   registry.AddCallback("sglang:num_prefill_inflight_queue_reqs", "Requests computing or sending KV",
-                       [impl = impl_] { return impl->inflight_count.load(); });
+                       [impl = impl_] { return impl->rooms.count(Room::Phase::kInflight); });
   registry.AddCallback("sglang:num_transfer_failed_reqs_total", "Requests whose hand-over failed",
                        [impl = impl_] { return static_cast<double>(impl->failed.load()); });
 }

@@ -1,5 +1,6 @@
 #include "disagg/prefill_peer.h"
 
+#include <algorithm>
 #include <random>
 
 #include <boost/asio/bind_executor.hpp>
@@ -17,8 +18,10 @@ namespace baton::disagg {
 
 namespace {
 
-constexpr Duration kComeBackTime = std::chrono::minutes(5);
 constexpr Duration kComeBackPause = std::chrono::milliseconds(500);
+constexpr Duration kRegisterTime = std::chrono::seconds(8);
+constexpr Duration kRetryPause = std::chrono::milliseconds(50);
+constexpr size_t kMaxReason = 4096;  // bytes of a refusal
 
 }  // namespace
 
@@ -36,28 +39,32 @@ void PrefillPeer::WhenReady(Ready ready) {
 }
 
 asio::awaitable<void> PrefillPeer::Register() {
-  const auto instance = co_await AskInstance();
-  Status status = instance.status();
-  if (status.ok()) {
-    if (const auto leader = OtherPeerOf(*instance)) {
-      leader_ = leader;
-      state_ = State::kIdle;
-      log::info("{} is {} at {}", origin_.ToString(), leader->name_, leader->origin_.ToString());
-      for (Ready& ready : std::exchange(waiting_, {})) leader->WhenReady(std::move(ready));
-      co_return;
-    }
+  const TimePoint deadline = Now() + kRegisterTime;
+  asio::steady_timer pause(context_.strand);
+  Status status;
+  while (true) {
+    const auto instance = co_await AskInstance();
+    status = instance.status();
+    if (!status.ok()) break;
+    if (const auto leader = OtherPeerOf(*instance)) co_return Follow(leader);
     instance_ = *instance;
     (*context_.paired)[instance_] = weak_from_this();
-    status = co_await TryRegister();
-    if (!status.ok()) context_.paired->erase(instance_);
+    status = co_await TryRegister(deadline);
+    if (status.ok()) break;
+    context_.paired->erase(instance_);
+    if (status.code() != Code::kUnavailable || mute_ || stopped_ || Now() + kRetryPause >= deadline) break;
+    pause.expires_after(kRetryPause);  // then with new descriptions (Link::Connect)
+    co_await pause.async_wait(asio::use_awaitable);
   }
   state_ = status.ok() ? State::kReady : State::kIdle;
   if (status.ok()) {
     log::info("Paired with {} at {} over {}", name_, origin_.ToString(), context_.link->fabric->report().provider);
     asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Heartbeat(self->pairing_); },
                    asio::detached);
+    asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->Watch(self->line_); }, asio::detached);
   } else {
     log::warn("Cannot pair with prefill at {}: {}", origin_.ToString(), status.ToString());
+    status = Error(Code::kUnavailable, "{}", status.message());  // whatever it is, no client made that mistake
   }
   for (Ready& ready : std::exchange(waiting_, {})) ready(status, shared_from_this());
 }
@@ -68,10 +75,22 @@ std::shared_ptr<PrefillPeer> PrefillPeer::OtherPeerOf(uint64_t instance) const {
   return peer && peer.get() != this && peer->state_ != State::kIdle ? peer : nullptr;
 }
 
+void PrefillPeer::Follow(const std::shared_ptr<PrefillPeer>& leader) {
+  leader_ = leader;
+  state_ = State::kIdle;
+  followers_.clear();  // who follows leads nobody, so they cannot hold each other in a circle
+  if (std::find(leader->followers_.begin(), leader->followers_.end(), shared_from_this()) == leader->followers_.end()) {
+    leader->followers_.push_back(shared_from_this());
+  }
+  log::info("{} is {} at {}", origin_.ToString(), leader->name_, leader->origin_.ToString());
+  for (Ready& ready : std::exchange(waiting_, {})) leader->WhenReady(std::move(ready));
+}
+
 asio::awaitable<Result<uint64_t>> PrefillPeer::AskInstance() {
   ByteWriter body;
   body.Put(context_.link->self.instance);
   const auto reply = co_await Post("/baton/v1/heartbeat", std::move(body).bytes(), 5s);
+  mute_ = true;
   if (!reply.ok()) co_return reply.status().Prefixed("asking prefill who it is");
   ByteReader reader(reply->body);
   const auto instance = reader.Get<uint64_t>();
@@ -79,36 +98,65 @@ asio::awaitable<Result<uint64_t>> PrefillPeer::AskInstance() {
     co_return Error(Code::kUnavailable, "{} is not the bootstrap port of a Baton prefill server (HTTP {})",
                     origin_.ToString(), reply->status);
   }
+  mute_ = false;
   co_return instance;
 }
 
-asio::awaitable<Status> PrefillPeer::TryRegister() {
+asio::awaitable<Status> PrefillPeer::TryRegister(TimePoint deadline) {
   Link& link = *context_.link;
   static thread_local std::mt19937_64 random{std::random_device{}()};
   PeerInfo me = link.Introduce();
   me.pairing = pairing_ = random();
-  auto reply = co_await Post("/baton/v1/register", Encode(me), 8s);
-  if (!reply.ok()) co_return reply.status().Prefixed("registering with prefill");
-  if (reply->status != 200) {
-    co_return Error(reply->status == 400 ? Code::kInvalidArgument : Code::kUnavailable,
-                    "prefill at {} refused to pair (HTTP {}): {}", origin_.ToString(), reply->status,
-                    reply->body.substr(0, 500));
+  auto line = co_await context_.client->Start(origin_, MakePost("/baton/v1/register", Encode(me)), deadline);
+  mute_ = !line.ok();
+  if (mute_) co_return line.status().Prefixed("registering with prefill");
+  if ((*line)->status() != 200) {
+    // Neither side is broken: they do not fit, or cannot reach one another.
+    const auto why = co_await (*line)->ReadAll(deadline, kMaxReason);
+    const int http = (*line)->status();
+    co_return Error(http == 503 ? Code::kUnavailable : Code::kInvalidArgument, "prefill at {} refused to pair (HTTP {}): {}",
+                    origin_.ToString(), http, why.ok() ? *why : why.status().message());
   }
-  auto info = DecodePeerInfo(reply->body);
-  if (!info.ok()) co_return info.status();
+  const auto info = co_await ReadHello(**line, deadline);
+  if (!info.ok()) co_return info.status().Prefixed("registering with prefill");
   if (Status s = CheckCompatible(link.self, *info); !s.ok()) co_return s;
-  co_await asio::post(asio::bind_executor(context_.connector->get_executor(), asio::use_awaitable));
-  auto id = link.Connect(*info, Now() + 5s);
-  co_await asio::post(context_.strand, asio::use_awaitable);
+  const auto id = co_await link.Connect(*info);
   if (!id.ok()) co_return id.status().Prefixed("connecting the fabric to prefill");
   if (info->instance != instance_) {  // restarted in between
     link.fabric->Disconnect(*id);
     co_return Error(Code::kUnavailable, "{} was restarted", info->name);
   }
   id_ = *id;
+  line_ = *std::move(line);
   name_ = info->name;
   shares_clock_ = info->clock != 0 && info->clock == link.self.clock;
   co_return Status::Ok();
+}
+
+asio::awaitable<Result<PeerInfo>> PrefillPeer::ReadHello(http::ClientStream& line, TimePoint deadline) {
+  std::string bytes;
+  while (true) {
+    auto hello = DecodeHello(bytes);
+    if (!hello.ok()) co_return hello.status();
+    if (*hello) co_return **std::move(hello);
+    const auto piece = co_await line.Read(deadline);
+    if (!piece.ok()) co_return piece.status();
+    if (piece->empty()) co_return Error(Code::kUnavailable, "{} closed the registration", origin_.ToString());
+    bytes += *piece;
+  }
+}
+
+// Prefill holds the registration open while it knows us.
+asio::awaitable<void> PrefillPeer::Watch(std::shared_ptr<http::ClientStream> line) {
+  while (true) {
+    const auto piece = co_await line->Read(Now() + kLineSilence);
+    if (piece.ok() && !piece->empty()) continue;
+    if (line == line_ && !stopped_) {
+      Lost(Error(Code::kUnavailable, "lost connection with {} at {}: {}", name_, origin_.ToString(),
+                 piece.ok() ? "it ended the registration" : piece.status().message()));
+    }
+    co_return;
+  }
 }
 
 asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t pairing) {
@@ -149,14 +197,16 @@ void PrefillPeer::Disconnect() {
   state_ = State::kIdle;
   context_.paired->erase(instance_);
   beat_.cancel();
+  std::exchange(line_, nullptr)->Cancel();
+  followers_.clear();
   context_.link->fabric->Disconnect(id_);
   if (stopped_ || std::exchange(coming_back_, true)) return;
   asio::co_spawn(context_.strand, [self = shared_from_this()] { return self->ComeBack(); }, asio::detached);
 }
 
-// A lost server that is back within kComeBackTime is paired again before a request asks for it.
+// A lost server that is back in time is paired again before a request asks for it.
 asio::awaitable<void> PrefillPeer::ComeBack() {
-  const TimePoint end = Now() + kComeBackTime;
+  const TimePoint end = Now() + context_.link->options.come_back_time;
   asio::steady_timer pause(context_.strand);
   while (Now() < end) {
     pause.expires_after(kComeBackPause);
@@ -235,11 +285,12 @@ asio::awaitable<Status> PrefillPeer::ReadFrames(http::ClientStream& stream, Time
   }
 }
 
-void PrefillPeer::SendCancel(int64_t room) {
+void PrefillPeer::SendCancel(int64_t room, std::string_view guilty, Status why) {
+  if (mute_) return;
+  const Cancel cancel{context_.link->self.instance, room, guilty, std::move(why)};
   asio::co_spawn(context_.strand,
-                 [self = shared_from_this(), room]() -> asio::awaitable<void> {
-                   (void)co_await self->Post("/baton/v1/cancel",
-                                             Encode(Cancel{self->context_.link->self.instance, room}), 3s);
+                 [self = shared_from_this(), body = Encode(cancel)]() -> asio::awaitable<void> {
+                   (void)co_await self->Post("/baton/v1/cancel", body, 3s);
                  },
                  asio::detached);
 }
@@ -260,6 +311,7 @@ asio::awaitable<Result<http::Response>> PrefillPeer::Post(std::string path, std:
 void PrefillPeer::Stop() {
   stopped_ = true;
   beat_.cancel();
+  if (line_) line_->Cancel();
 }
 
 }  // namespace baton::disagg

@@ -1,5 +1,6 @@
 // Decode's view of one prefill address: registration, heartbeats, and the HTTP calls to it. Lives on
-// the decode service's strand.
+// the decode service's strand, and for as long as a session or something under way (pairing, heartbeats,
+// coming back) holds it.
 //
 // Routers may name one server in two ways (a DNS name and an IP). It is paired once all the same: an
 // address asks who answers there before it registers, and follows the peer that has that instance.
@@ -13,7 +14,6 @@
 
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
-#include <boost/asio/thread_pool.hpp>
 
 #include "disagg/link.h"
 #include "http/client.h"
@@ -32,7 +32,6 @@ struct PeerContext {
   asio::strand<asio::any_io_executor> strand;
   http::Client* client;
   Link* link;
-  asio::thread_pool* connector;   // Connect() blocks; it runs here
   PairedInstances* paired;
 };
 
@@ -52,12 +51,16 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   // Sends the grant; frames arrive through `on_frame`, the end of the answer through `on_closed`
   // (OK: after an End frame). All on the strand, and none before this call returns.
   void SendGrant(Grant grant, std::function<void(Frame)> on_frame, std::function<void(Status)> on_closed);
-  void SendCancel(int64_t room);
+  // The room failed here, granted or not: prefill is to stop, or need not wait for a grant. Nothing is
+  // sent where nobody answers.
+  void SendCancel(int64_t room, std::string_view guilty, Status why);
 
   bool ready() const { return state_ == State::kReady; }
   transfer::PeerId id() const { return id_; }
   uint64_t instance() const { return instance_; }
   uint64_t pairing() const { return pairing_; }
+  // Nobody answered the last try to pair, or no prefill server did.
+  bool mute() const { return mute_; }
   // Its times can be compared with ours.
   bool shares_clock() const { return shares_clock_; }
   const http::Origin& origin() const { return origin_; }
@@ -67,8 +70,11 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
  private:
   enum class State { kIdle, kRegistering, kReady };
   asio::awaitable<void> Register();
-  asio::awaitable<Status> TryRegister();
+  asio::awaitable<Status> TryRegister(TimePoint deadline);
   asio::awaitable<Result<uint64_t>> AskInstance();
+  asio::awaitable<Result<PeerInfo>> ReadHello(http::ClientStream& line, TimePoint deadline);
+  void Follow(const std::shared_ptr<PrefillPeer>& leader);
+  asio::awaitable<void> Watch(std::shared_ptr<http::ClientStream> line);
   std::shared_ptr<PrefillPeer> OtherPeerOf(uint64_t instance) const;
   asio::awaitable<void> Heartbeat(uint64_t pairing);
   asio::awaitable<void> ComeBack();
@@ -90,7 +96,10 @@ class PrefillPeer : public std::enable_shared_from_this<PrefillPeer> {
   std::string name_;
   bool shares_clock_ = false;
   std::vector<Ready> waiting_;
+  std::shared_ptr<http::ClientStream> line_;  // registration's answer, open while paired
   std::weak_ptr<PrefillPeer> leader_;  // what this address follows, while that is paired
+  std::vector<std::shared_ptr<PrefillPeer>> followers_;  // known for so long
+  bool mute_ = false;
   asio::steady_timer beat_;
   bool coming_back_ = false;
   bool stopped_ = false;

@@ -119,6 +119,7 @@ class DecodeWorld {
   DecodeSession session_;
   std::map<DecodeSession::Action, int> count_;
   bool pages_held_ = false, slot_held_ = false;
+  bool must_tell_ = false;  // prefill, that it went wrong here: it may wait
 
  private:
   using A = DecodeSession::Action;
@@ -178,9 +179,9 @@ class DecodeWorld {
         case A::kStart: ASSERT_TRUE(pages_held_); pages_held_ = false; break;
         case A::kAbortEngine: reserve_aborted_ = true; break;
         case A::kCancelSlot: ASSERT_TRUE(slot_held_); slot_cancelled_ = true; break;
-        case A::kCancelGrant: break;
+        case A::kTellPrefill: ASSERT_FALSE(writes_over_) << "prefill knows"; break;
         case A::kFence: fencing_ = true; break;
-        case A::kFailClient: break;
+        case A::kFailClient: must_tell_ = !writes_over_; break;
         case A::kReleasePages:
           ASSERT_TRUE(pages_held_);
           // Nobody may write into pages that are free: prefill said so, was cut off, or all bytes came.
@@ -207,6 +208,7 @@ TEST(DecodeSession, ClientIsToldOnceAndNothingLeaks) {
     ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
     ASSERT_TRUE(world.session_.finished()) << "seed " << seed;
     ASSERT_EQ(world.count_[A::kStart] + world.count_[A::kFailClient], 1) << "seed " << seed;
+    ASSERT_EQ(world.count_[A::kTellPrefill], world.must_tell_) << "seed " << seed;
     ASSERT_FALSE(world.pages_held_) << "seed " << seed;
     ASSERT_FALSE(world.slot_held_) << "seed " << seed;
     started += world.count_[A::kStart];

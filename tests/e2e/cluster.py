@@ -94,11 +94,11 @@ def data_plane(provider):
 class Server(Process):
     """`baton serve` of any role."""
 
-    def __init__(self, name, log_dir, model=SMOLLM2, mode="null", provider="tcp", extra=()):
+    def __init__(self, name, log_dir, model=SMOLLM2, mode="null", provider="tcp", extra=(), host="127.0.0.1", port=None):
         self.mode = mode
-        self.port, self.bootstrap = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        super().__init__(name, [BATON, "serve", "--model-path", model, "--served-model-name", "m", "--port", self.port,
+        self.port, self.bootstrap = port or free_port(), free_port()
+        self.url = f"http://{host}:{self.port}"
+        super().__init__(name, [BATON, "serve", "--model-path", model, "--served-model-name", "m", "--host", host, "--port", self.port,
                                 "--disaggregation-mode", mode, "--disaggregation-bootstrap-port", self.bootstrap,
                                 *data_plane(provider), "--threads", 1, "--log-level", "debug",
                                 "--kv-memory-mb", 256, *extra], log_dir)

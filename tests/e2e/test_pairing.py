@@ -1,7 +1,17 @@
-"""Prefill and decode are paired, connected and warm before the first request needs them."""
+"""Prefill and decode are paired, connected and warm before the first request needs them; who is dead, who is another and
+who does not fit is told at once."""
+import concurrent.futures
+import itertools
+import json
 import time
 
-from cluster import Cluster, http, post
+import pytest
+
+from cluster import GOLDEN, Cluster, Server, http, post
+
+TINY = GOLDEN / "tiny" / "llama"
+TINY_EXTRA = ["--skip-tokenizer-init"]
+ROOMS = itertools.count(1)
 
 
 def wait_for_peers(server, count, timeout=20):
@@ -37,3 +47,68 @@ def test_pairing_by_hand_says_what_is_wrong():
         ]:
             got, text = pair(url, body)
             assert got == status and words in text, (body, got, text)
+
+
+def ask_both(prefill, decode):
+    """[(status, body, seconds)] of both halves of one request, without a router."""
+    body = {"input_ids": [1, 2, 3, 4], "sampling_params": {"max_new_tokens": 3, "ignore_eos": True, "temperature": 0},
+            "bootstrap_host": "127.0.0.1", "bootstrap_port": prefill.bootstrap, "bootstrap_room": next(ROOMS)}
+
+    def ask(server):
+        begin = time.time()
+        status, text = http(server.url + "/generate", body, 60)
+        return status, json.loads(text), time.time() - begin
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(ask, (prefill, decode)))
+
+
+@pytest.mark.parametrize("provider", ["tcp", "shm"])
+def test_two_decodes_of_one_name(provider):
+    """Pods of one image have one host name and one port: both serve, neither puts the other out."""
+    with Cluster(1, 1, model=TINY, provider=provider, extra=TINY_EXTRA, router_extra=["--disable-health-check"]) as cluster:
+        prefill, decode = cluster.prefills[0], cluster.decodes[0]
+        twin = Server("twin", cluster.log_dir, TINY, "decode", provider, TINY_EXTRA, host="127.0.0.2", port=decode.port)
+        try:
+            twin.wait()
+            end = time.time() + 4  # several heartbeats
+            while time.time() < end:
+                for server in (decode, twin):
+                    answers = ask_both(prefill, server)
+                    assert [status for status, _, _ in answers] == [200, 200], (server.name, answers, prefill.tail())
+                assert prefill.metrics()["baton_transfer_peers"] == 2
+            assert prefill.log.read_text().count("Paired with decode") == 2, prefill.tail()
+        finally:
+            twin.stop()
+
+
+@pytest.mark.parametrize("provider", ["tcp", "shm"])
+def test_a_killed_decode_is_forgotten_at_once(provider):
+    """... not after the 10 s without heartbeats, and the next one of its name serves."""
+    with Cluster(1, 1, model=TINY, provider=provider, extra=TINY_EXTRA) as cluster:
+        prefill, decode = cluster.prefills[0], cluster.decodes[0]
+        wait_for_peers(prefill, 1)
+        decode.kill()
+        end = time.time() + 5
+        while prefill.metrics()["baton_transfer_peers"] > 0:
+            assert time.time() < end, prefill.tail()
+            time.sleep(0.02)
+        decode.start()
+        decode.wait()
+        assert [status for status, _, _ in ask_both(prefill, decode)] == [200, 200]
+        wait_for_peers(prefill, 1)
+
+
+def test_halves_that_do_not_fit_are_both_told():
+    """The prefill half, too: the real router waits for it."""
+    with Cluster(1, 1, model=TINY, extra=TINY_EXTRA, decode_extra=["--kv-cache-dtype", "float32"]) as cluster:
+        for status, body, seconds in ask_both(cluster.prefills[0], cluster.decodes[0]):
+            assert status == 503 and seconds < 15, (status, body, seconds)
+            assert "--kv-cache-dtype" in body["error"]["message"] and body["error"]["guilty"] == "none", body
+
+
+def test_the_router_answers_when_halves_do_not_fit(router):
+    with Cluster(1, 1, model=TINY, router=router, extra=TINY_EXTRA, decode_extra=["--kv-cache-dtype", "float32"],
+                 router_extra=["--retry-max-retries", 1]) as cluster:
+        begin = time.time()
+        status, text = http(cluster.url + "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 2}}, 60)
+        assert status >= 500 and time.time() - begin < 15, (status, text)
