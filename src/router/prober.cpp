@@ -97,6 +97,10 @@ asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker
   const TimePoint ended = Now();
   const bool good = answer.ok() && answer->status / 100 == 2;
   TellProblem(*worker, answer, last_problem);
+  if (answer.status().code() == Code::kResourceExhausted) {
+    services->registry->OnNoProbe(worker, ended);
+    co_return;
+  }
   // Once before the worker takes requests, since they may need its bootstrap port. When it does not
   // answer it is asked again beside the health checks, which must not wait for that.
   if (good && plan.wants_info && !plan.healthy) {

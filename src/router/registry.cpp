@@ -494,13 +494,13 @@ void Registry::SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_bac
   w.metrics_.active->Set(static_cast<double>(--w.load_));
 }
 
-void Registry::OnConnectionFailure(const WorkerPtr& worker, TimePoint now) {
+void Registry::OnConnectionFailure(const WorkerPtr& worker, bool gone, TimePoint now) {
   std::function<void()> kick;
   {
     std::lock_guard lock(mutex_);
     if (worker->removed_) return;
     const WorkerPtr process = worker->process_ ? worker->process_ : worker;
-    if (process->health_.OnConnectionFailure(now)) {
+    if (process->health_.OnConnectionFailure(gone, now)) {
       process->told_ = false;
       ForEachOf(process, [](const WorkerPtr& w) { w->metrics_.health->Set(0); });
       log::warn("Worker out after a failed connection: worker_type={} url={}",
@@ -571,6 +571,11 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
     }
   }
   for (const auto& notify : down) notify();
+}
+
+void Registry::OnNoProbe(const WorkerPtr& worker, TimePoint now) {
+  std::lock_guard lock(mutex_);
+  worker->health_.OnNoProbe(now);
 }
 
 void Registry::SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata) {

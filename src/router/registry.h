@@ -215,8 +215,9 @@ class Registry : public std::enable_shared_from_this<Registry> {
   void ForgetPrefixes();
   size_t TreeMemory() const;
 
-  // A request could not reach the worker: out at once, probe now.
-  void OnConnectionFailure(const WorkerPtr& worker, TimePoint now);
+  // A request's connection to the worker failed. `gone`: it was refused or broke, so out at once and probed
+  // now. Else none came about: as a failed probe, and the next one, now, decides.
+  void OnConnectionFailure(const WorkerPtr& worker, bool gone, TimePoint now);
 
   // For the prober.
   struct ProbePlan {
@@ -233,6 +234,8 @@ class Registry : public std::enable_shared_from_this<Registry> {
   // Wakes every prober, so that it looks whether it should end.
   void KickAll();
   void OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePoint now);
+  // The probe could not be made, for want of something on this machine: nothing is known, try again soon.
+  void OnNoProbe(const WorkerPtr& worker, TimePoint now);
   void SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata);
 
  private:
