@@ -78,14 +78,15 @@ void TellProblem(const Worker& worker, const Result<http::Response>& answer, std
 }
 
 // Of a worker that takes requests: the other side is told of it once it says who it is. False when it
-// did not.
+// did not, or is somebody else.
 asio::awaitable<bool> LearnLate(std::shared_ptr<Services> services, WorkerPtr worker, std::string api_key,
                                 std::shared_ptr<Questions> questions) {
   questions->asking = true;
-  const bool good = co_await FetchMetadata(services, worker, std::move(api_key));
+  const bool told = co_await FetchMetadata(services, worker, std::move(api_key));
+  const bool good = told && services->registry->IsHealthy(worker);
   questions->asking = false;
   questions->Answered(good, Now());
-  if (good && services->registry->IsHealthy(worker)) Introduce(services, worker);
+  if (good) Introduce(services, worker);
   co_return good;
 }
 
