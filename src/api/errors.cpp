@@ -7,7 +7,7 @@
 namespace baton::api {
 
 const CodeRow& RowOf(Code code) {
-  static constexpr std::array<CodeRow, 13> kRows = {{
+  static constexpr std::array<CodeRow, kCodeCount> kRows = {{
       {200, "", false, 0},                        // ok
       {400, "invalid_request_error", false, 2},   // invalid_argument
       {404, "not_found_error", false, 2},         // not_found
@@ -21,6 +21,8 @@ const CodeRow& RowOf(Code code) {
       {504, "timeout_error", true, 4},               // deadline_exceeded
       {499, "client_closed_request", false, 5},      // cancelled
       {500, "internal_server_error", true, 1},       // internal
+      {503, "service_unavailable_error", true, 4},   // refused
+      {503, "service_unavailable_error", true, 4},   // unreachable
   }};
   return kRows[static_cast<size_t>(code)];
 }

@@ -1,6 +1,7 @@
-// bytes.h, half.h, json.h, metrics.h: the small things everything stands on.
+// bytes.h, half.h, json.h, metrics.h, status.h: the small things everything stands on.
 #include <cmath>
 #include <random>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -8,6 +9,7 @@
 #include "common/half.h"
 #include "common/json.h"
 #include "common/metrics.h"
+#include "common/status.h"
 
 namespace baton {
 namespace {
@@ -103,6 +105,15 @@ TEST(Metrics, RendersPrometheusText) {
   EXPECT_NE(text.find("seconds_bucket{model_name=\"a\\\"b\",le=\"0.1\"} 2\n"), std::string::npos) << text;
   EXPECT_NE(text.find("seconds_bucket{model_name=\"a\\\"b\",le=\"+Inf\"} 3\n"), std::string::npos) << text;
   EXPECT_NE(text.find("# TYPE seconds histogram\n"), std::string::npos);
+}
+
+TEST(Status, EachCodeHasANameOfItsOwn) {
+  std::set<std::string_view> names;
+  for (size_t code = 0; code < kCodeCount; ++code) names.insert(CodeName(static_cast<Code>(code)));
+  EXPECT_EQ(names.size(), kCodeCount);
+  EXPECT_FALSE(names.contains(""));
+  EXPECT_EQ(CodeName(Code::kInternal), "internal");
+  EXPECT_EQ(CodeName(Code::kUnreachable), "unreachable");
 }
 
 }  // namespace

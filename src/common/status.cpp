@@ -5,10 +5,10 @@
 namespace baton {
 
 std::string_view CodeName(Code code) {
-  static constexpr std::array<std::string_view, 13> kNames = {
+  static constexpr std::array<std::string_view, kCodeCount> kNames = {
       "ok",          "invalid_argument",  "not_found",   "unauthenticated",    "too_large",
       "out_of_range", "data_corrupt",     "unsupported", "unavailable",        "resource_exhausted",
-      "deadline_exceeded", "cancelled",   "internal"};
+      "deadline_exceeded", "cancelled",   "internal",    "refused",            "unreachable"};
   return kNames[static_cast<size_t>(code)];
 }
 

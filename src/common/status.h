@@ -5,6 +5,7 @@
 // what was wrong, where, and the way out. `api/errors.h` maps codes to HTTP and to exit codes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -28,11 +29,15 @@ enum class Code : uint8_t {
   kDataCorrupt,         // Bytes from a file or a peer break their format.
   kUnsupported,         // Well formed, but this build or model cannot do it.
   kUnavailable,         // Not now: starting, draining, peer gone. Retry elsewhere or later.
-  kResourceExhausted,   // A bound was hit: queue full, no pages. Retry later.
+  kResourceExhausted,   // A bound was hit: queue full, no pages, no descriptors. Retry later.
   kDeadlineExceeded,    // A wait ended by its deadline.
   kCancelled,           // The caller or the client went away.
   kInternal,            // A bug or a broken environment.
+  // No connection came about, so nothing was sent. Retry elsewhere.
+  kRefused,             // Nobody listens at the peer's address: its process is gone.
+  kUnreachable,         // No route, no answer, no such name, no TLS: nothing is known of the process.
 };
+inline constexpr size_t kCodeCount = static_cast<size_t>(Code::kUnreachable) + 1;
 
 // Name as printed in logs and metrics, e.g. "invalid_argument".
 std::string_view CodeName(Code code);

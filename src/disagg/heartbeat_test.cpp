@@ -1,4 +1,4 @@
-// What counts as a restart, as a death, and as a mere miss.
+// What counts as a restart, as a death, as a mere miss, and as nothing at all.
 #include "disagg/heartbeat.h"
 
 #include <gtest/gtest.h>
@@ -9,52 +9,56 @@
 namespace baton::disagg {
 namespace {
 
-using boost::asio::ip::tcp;
-
 std::string InstanceBody(uint64_t instance) {
   ByteWriter writer;
   writer.Put(instance);
   return std::move(writer).bytes();
 }
 
+Beat JudgeAnswer(int status, std::string body) {
+  http::Response response;
+  response.status = status;
+  response.body = std::move(body);
+  return JudgeBeat(response, 7);
+}
+
 TEST(Heartbeat, OnlyAnUnknownOrAnotherInstanceIsARestart) {
-  EXPECT_EQ(JudgeBeat(200, InstanceBody(7), 7), Beat::kAlive);
-  EXPECT_EQ(JudgeBeat(200, InstanceBody(8), 7), Beat::kRestarted);
-  EXPECT_EQ(JudgeBeat(409, InstanceBody(7), 7), Beat::kRestarted);
+  EXPECT_EQ(JudgeAnswer(200, InstanceBody(7)), Beat::kAlive);
+  EXPECT_EQ(JudgeAnswer(200, InstanceBody(8)), Beat::kRestarted);
+  EXPECT_EQ(JudgeAnswer(409, InstanceBody(7)), Beat::kRestarted);
   for (const int status : {400, 404, 408, 429, 500, 502, 503}) {
-    EXPECT_EQ(JudgeBeat(status, InstanceBody(7), 7), Beat::kMissed) << status;
-    EXPECT_EQ(JudgeBeat(status, "", 7), Beat::kMissed) << status;
+    EXPECT_EQ(JudgeAnswer(status, InstanceBody(7)), Beat::kMissed) << status;
+    EXPECT_EQ(JudgeAnswer(status, ""), Beat::kMissed) << status;
   }
-  EXPECT_EQ(JudgeBeat(200, "short", 7), Beat::kMissed);
+  EXPECT_EQ(JudgeAnswer(200, "short"), Beat::kMissed);
 }
 
-TEST(Heartbeat, RefusedMeansThatNobodyListens) {
-  http::test::Loop loop;
-  boost::asio::io_context context;
-  tcp::acceptor acceptor(context, {boost::asio::ip::make_address("127.0.0.1"), 0});
-  const http::Origin origin{false, "127.0.0.1", acceptor.local_endpoint().port()};
-  EXPECT_FALSE(loop.Run(IsRefused(origin, Now() + http::test::kPatience)));
-  acceptor.close();
-  EXPECT_TRUE(loop.Run(IsRefused(origin, Now() + http::test::kPatience)));
-  EXPECT_FALSE(loop.Run(IsRefused({false, "nobody.invalid", origin.port}, Now() + http::test::kPatience)));
+TEST(Heartbeat, OnlyARefusalIsADeath) {
+  EXPECT_EQ(JudgeBeat(Status(Code::kRefused, ""), 7), Beat::kGone);
+  EXPECT_EQ(JudgeBeat(Status(Code::kResourceExhausted, ""), 7), Beat::kNotAsked);
+  for (const Code code : {Code::kUnreachable, Code::kUnavailable, Code::kDeadlineExceeded, Code::kDataCorrupt}) {
+    EXPECT_EQ(JudgeBeat(Status(code, ""), 7), Beat::kMissed) << CodeName(code);
+  }
 }
 
-// A host that swallows the connection: a full backlog drops SYNs.
-TEST(Heartbeat, SilenceIsNotRefusal) {
+// A peer that ends between two heartbeats leaves a connection that looks fine until it is used.
+TEST(Heartbeat, APeerThatEndedIsGoneAtTheNextOne) {
   http::test::Loop loop;
-  boost::asio::io_context context;
-  tcp::acceptor acceptor(context, tcp::v4());
-  acceptor.bind({boost::asio::ip::make_address("127.0.0.1"), 0});
-  acceptor.listen(0);
-  std::vector<tcp::socket> filling;
-  for (int i = 0; i < 8; ++i) {
-    filling.emplace_back(context, tcp::v4()).native_non_blocking(true);
-    // Asio's own connect would wait.
-    const auto to = acceptor.local_endpoint();
-    (void)::connect(filling.back().native_handle(), to.data(), static_cast<socklen_t>(to.size()));
-  }
-  const http::Origin origin{false, "127.0.0.1", acceptor.local_endpoint().port()};
-  EXPECT_FALSE(loop.Run(IsRefused(origin, Now() + 300ms)));
+  http::Client client(loop.executor(), {});
+  auto server = std::make_unique<http::Server>(loop.executor(), http::ServerOptions{});
+  server->Route("POST", "/beat", [](http::Request&, http::Responder& responder) -> boost::asio::awaitable<void> {
+    http::Response response;
+    response.body = InstanceBody(7);
+    (void)co_await responder.Send(std::move(response));
+  });
+  ASSERT_TRUE(server->Start().ok());
+  const http::Origin origin{false, "127.0.0.1", server->port()};
+  const auto beat = [&] {
+    return JudgeBeat(loop.Run(client.Fetch(origin, {"POST", "/beat", {}, ""}, Now() + http::test::kPatience)), 7);
+  };
+  EXPECT_EQ(beat(), Beat::kAlive);
+  server->Stop();
+  EXPECT_EQ(beat(), Beat::kGone);
 }
 
 }  // namespace

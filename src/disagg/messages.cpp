@@ -79,7 +79,7 @@ void PutStatus(ByteWriter& w, const Status& v) {
 std::optional<Status> GetStatus(ByteReader& r) {
   const auto code = r.Get<uint8_t>();
   std::string message = r.GetString(kMaxText);
-  if (code > static_cast<uint8_t>(Code::kInternal)) return std::nullopt;
+  if (code >= kCodeCount) return std::nullopt;
   return Status(static_cast<Code>(code), std::move(message));
 }
 

@@ -170,15 +170,15 @@ asio::awaitable<void> PrefillPeer::Heartbeat(uint64_t pairing) {
     co_await beat_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
     const auto reply = co_await Post("/baton/v1/heartbeat", body.bytes(), options.heartbeat_interval);
-    bool refused = false;
-    if (!reply.ok() && reply.status().code() == Code::kUnavailable) {
-      refused = co_await IsRefused(origin_, Now() + options.heartbeat_interval);
-    }
     if (stopped_ || state_ != State::kReady || pairing_ != pairing) co_return;
-    const Beat beat = reply.ok() ? JudgeBeat(reply->status, reply->body, instance_) : Beat::kMissed;
+    const Beat beat = JudgeBeat(reply, instance_);
+    if (beat == Beat::kNotAsked) {
+      log::warn("No heartbeat to {}: {}", name_, reply.status().message());
+      continue;
+    }
     if (beat == Beat::kRestarted) co_return Lost(Error(Code::kUnavailable, "{} was restarted", name_));
     misses = beat == Beat::kAlive ? 0 : misses + 1;
-    if (refused || misses >= options.heartbeat_misses) {
+    if (beat == Beat::kGone || misses >= options.heartbeat_misses) {
       co_return Lost(Error(Code::kUnavailable, "lost connection with {} at {}: {}", name_, origin_.ToString(),
                            reply.ok() ? fmt::format("it answers heartbeats with HTTP {}", reply->status)
                                       : reply.status().message()));
@@ -238,7 +238,15 @@ asio::awaitable<void> PrefillPeer::RunGrant(Grant grant, std::function<void(Fram
   co_await asio::post(context_.strand, asio::use_awaitable);
   const TimePoint deadline = Now() + std::chrono::milliseconds(grant.deadline_ms) + 5s;
   auto stream = co_await context_.client->Start(origin_, MakePost("/baton/v1/grant", Encode(grant)), deadline);
-  if (!stream.ok()) co_return on_closed(stream.status().Prefixed("prefill died or cannot be reached"));
+  if (!stream.ok()) {
+    const Status failed = stream.status().Prefixed("sending the grant to prefill");
+    const Code code = failed.code();
+    if (code != Code::kRefused && code != Code::kUnreachable && code != Code::kResourceExhausted) co_return on_closed(failed);
+    // It did not go out, so nothing will be written; other grants go on where the process may live.
+    if (code == Code::kRefused && grant.pairing == pairing_) Lost(failed);
+    on_frame(End{failed});
+    co_return on_closed(Status::Ok());
+  }
   if ((*stream)->status() == 409) {
     // Another instance, or another pairing of ours: pair anew with the next request. The grant was
     // not taken, so nothing was or will be written.

@@ -113,6 +113,7 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
   Duration idle_for{};
   if (auto reused = pool->Take(origin, &idle_for)) {
     const TimePoint begun = Now();
+    if (request.on_send) request.on_send();
     auto stream = std::make_unique<PooledStream>(pool, std::move(reused));
     stale = co_await stream->Exchange(list, head_request, deadline, idle_for > kQuietTime);
     if (stale.ok()) co_return std::unique_ptr<ClientStream>(std::move(stream));
@@ -125,9 +126,11 @@ asio::awaitable<Result<std::unique_ptr<ClientStream>>> Client::Start(Origin orig
   }
   auto connection = std::make_shared<ClientConnection>(pool->executor(), origin);
   const Status connected = co_await connection->Connect(pool->options(), *pool->tls(), deadline);
-  // Nobody listens any more: the server was not closing an idle connection, it went away.
-  if (!connected.ok() && connected.code() == Code::kUnavailable && !stale.ok()) co_return stale;
+  // The server was not closing an idle connection: it went away, perhaps by the request that it had.
+  const bool gone = connected.code() == Code::kRefused || connected.code() == Code::kUnreachable;
+  if (gone && !stale.ok()) co_return stale;
   if (!connected.ok()) co_return connected;
+  if (request.on_send) request.on_send();
   auto stream = std::make_unique<PooledStream>(pool, std::move(connection));
   const Status status = co_await stream->Exchange(list, head_request, deadline);
   if (!status.ok()) co_return status;

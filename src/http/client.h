@@ -79,6 +79,8 @@ struct ClientRequest {
   // What follows `body`: the bytes of *shared from `shared_begin` on. Several requests may send them.
   std::shared_ptr<const std::string> shared;
   size_t shared_begin = 0;
+  // Runs on the caller's executor when there is a connection and the request goes out on it.
+  std::function<void()> on_send;
 
   std::string_view shared_part() const {
     return shared ? std::string_view(*shared).substr(shared_begin) : std::string_view();
@@ -96,8 +98,10 @@ class Client {
   // Sends and waits for the response head, at the latest until `deadline`. A Start under way is
   // cancelled through the coroutine: bind a cancellation slot to its co_spawn and emit `terminal`
   // on its executor; it ends with kCancelled and the connection closes.
-  // kUnavailable: refused, reset, unresolved, a certificate that is not accepted (the message names
-  // origin and reason). kInvalidArgument: the files of ClientOptions::tls cannot be used.
+  // No connection came about, so nothing was sent: kRefused: nobody listens; kUnreachable: no route, no
+  // answer, no such name, TLS failed; kResourceExhausted: this machine has no descriptor, port or memory
+  // for it, and the message says how to get more. kUnavailable: the connection broke later. Messages name
+  // origin and reason. kInvalidArgument: the files of ClientOptions::tls cannot be used.
   asio::awaitable<Result<std::unique_ptr<ClientStream>>> Start(Origin origin, ClientRequest request,
                                                                TimePoint deadline);
   // The same, whole: status, headers and body.

@@ -4,6 +4,7 @@
 #include <boost/asio/compose.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "http/connect_failure.h"
 #include "http/resolve.h"
 
 namespace baton::http {
@@ -46,19 +47,19 @@ Status ClientConnection::Cancelled() const {
   return Error(Code::kCancelled, "{}: cancelled", origin_.ToString());
 }
 
-Status ClientConnection::Failure(std::string_view text) const {
+Status ClientConnection::Failure(std::string_view text, Code code) const {
   switch (watchdog_->reason()) {
     case Code::kDeadlineExceeded:
       return Error(Code::kDeadlineExceeded, "{}: no answer by the deadline", origin_.ToString());
     case Code::kCancelled: return Cancelled();
     case Code::kUnavailable:
       return Error(Code::kUnavailable, "{}: the connection is dead: nothing acknowledged what was sent", origin_.ToString());
-    default: return Error(Code::kUnavailable, "{}: {}", origin_.ToString(), text);
+    default: return Error(code, "{}: {}", origin_.ToString(), text);
   }
 }
 
 Status ClientConnection::Took(std::string_view what, Duration longer_than) const {
-  return Error(Code::kUnavailable, "{}: {} took longer than {:.0f} ms", origin_.ToString(), what,
+  return Error(Code::kUnreachable, "{}: {} took longer than {:.0f} ms", origin_.ToString(), what,
                Milliseconds(longer_than));
 }
 
@@ -68,14 +69,14 @@ asio::awaitable<Status> ClientConnection::Connect(const ClientOptions& options,
   auto endpoints =
       co_await Resolve(socket_.get_executor(), origin_, std::min(deadline, Now() + timeout));
   if (!endpoints.ok()) co_return endpoints.status();
-  Status status;
+  Status failure;
   for (const auto& endpoint : *endpoints) {
     if (Now() >= deadline)
       co_return Error(Code::kDeadlineExceeded, "{}: no connection by the deadline",
                       origin_.ToString());
     watchdog_ = std::make_shared<Watchdog>(socket_.get_executor());
     watchdog_->SetDeadline(std::min(deadline, Now() + timeout));
-    status = co_await ConnectTo(endpoint);
+    Status status = co_await ConnectTo(endpoint);
     const bool reached = status.ok();
     if (reached && origin_.tls) {
       watchdog_->SetDeadline(std::min(deadline, Now() + options.handshake_timeout));
@@ -89,19 +90,21 @@ asio::awaitable<Status> ClientConnection::Connect(const ClientOptions& options,
     if (timed_out && Now() >= deadline) co_return status;
     if (timed_out)
       status = reached ? Took("the TLS handshake", options.handshake_timeout) : Took("connecting", timeout);
+    failure = LesserProof(std::move(failure), std::move(status));
   }
-  co_return status;
+  co_return failure;
 }
 
 asio::awaitable<Status> ClientConnection::ConnectTo(const tcp::endpoint& endpoint) {
   if (IsCancelled(co_await asio::this_coro::cancellation_state)) co_return Cancelled();
   boost::system::error_code open_error;
   socket_.open(endpoint.protocol(), open_error);
-  if (open_error) co_return Failure(open_error.message());
+  if (open_error) co_return ConnectFailure(origin_, endpoint, open_error.value());
   watchdog_->Attach(socket_.native_handle());
   const auto [ec] = co_await socket_.async_connect(endpoint, kAwait);
   if (ec == asio::error::operation_aborted) co_return Cancelled();
-  if (ec || watchdog_->reason() != Code::kOk) co_return Failure(ec.message());
+  if (watchdog_->reason() != Code::kOk) co_return Failure("");
+  if (ec) co_return ConnectFailure(origin_, endpoint, ec.value());
   TuneSocket(socket_.native_handle());
   co_return Status::Ok();
 }
@@ -115,11 +118,11 @@ asio::awaitable<Status> ClientConnection::Secure(TlsClientContext& tls) {
     const TlsSession::Step step = tls_->Handshake();
     if (watchdog_->reason() != Code::kOk) co_return Failure("");
     if (step == TlsSession::Step::kDone) co_return Status::Ok();
-    if (step == TlsSession::Step::kFailed) co_return Failure(tls_->problem());
+    if (step == TlsSession::Step::kFailed) co_return Failure(tls_->problem(), Code::kUnreachable);
     const auto wait = step == TlsSession::Step::kWantWrite ? tcp::socket::wait_write : tcp::socket::wait_read;
     const auto [ec] = co_await socket_.async_wait(wait, kAwait);
     if (ec == asio::error::operation_aborted) co_return Cancelled();
-    if (ec) co_return Failure(ec.message());
+    if (ec) co_return Failure(ec.message(), Code::kUnreachable);
   }
 }
 

@@ -32,7 +32,7 @@ class ClientConnection {
   ReadBuffer& buffer() { return buffer_; }
 
   // Tries each address in turn, each for at most the options' time, until `deadline`. An https
-  // origin's connection is secured by `tls`.
+  // origin's connection is secured by `tls`. Errors as of Client::Start; kRefused: by every address.
   asio::awaitable<Status> Connect(const ClientOptions& options, TlsClientContext& tls,
                                   TimePoint deadline);
   asio::awaitable<Status> Write(SendList list);
@@ -56,8 +56,8 @@ class ClientConnection {
   std::span<char> Room();
   void Received(size_t bytes, size_t room);
   Status Cancelled() const;
-  // Why an operation ended: the interruption if there was one, else kUnavailable with `text`.
-  Status Failure(std::string_view text) const;
+  // Why an operation ended: the interruption if there was one, else `code` with `text`.
+  Status Failure(std::string_view text, Code code = Code::kUnavailable) const;
 
   const Origin origin_;
   asio::ip::tcp::socket socket_;

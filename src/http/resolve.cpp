@@ -9,6 +9,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "http/connect_failure.h"
+
 namespace baton::http {
 
 namespace {
@@ -74,14 +76,17 @@ asio::awaitable<Result<std::vector<tcp::endpoint>>> Resolve(asio::any_io_executo
       co_await AsyncResolve(executor, origin.host, std::to_string(origin.port), deadline,
                             asio::as_tuple(asio::use_awaitable));
   if (error == asio::error::timed_out)
-    co_return Error(Code::kUnavailable, "{}: the host name was not resolved in time",
+    co_return Error(Code::kUnreachable, "{}: the host name was not resolved in time",
                     origin.ToString());
-  if (error)
-    co_return Error(Code::kUnavailable, "{}: cannot resolve the host name: {}", origin.ToString(),
+  if (error) {
+    // The resolver does not say that it had no descriptor for its question.
+    if (Status lack = DescriptorShortage(origin); !lack.ok()) co_return lack;
+    co_return Error(Code::kUnreachable, "{}: cannot resolve the host name: {}", origin.ToString(),
                     error.message());
+  }
   for (const auto& entry : results) endpoints.push_back(entry.endpoint());
   if (endpoints.empty())
-    co_return Error(Code::kUnavailable, "{}: the host name has no address", origin.ToString());
+    co_return Error(Code::kUnreachable, "{}: the host name has no address", origin.ToString());
   co_return endpoints;
 }
 

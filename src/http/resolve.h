@@ -13,7 +13,8 @@
 
 namespace baton::http {
 
-// In the system's order of preference. Literal addresses cost no look-up.
+// In the system's order of preference. Literal addresses cost no look-up. kUnreachable: no such name, or
+// no answer; kResourceExhausted: this machine has no descriptor to ask with.
 asio::awaitable<Result<std::vector<asio::ip::tcp::endpoint>>> Resolve(
     asio::any_io_executor executor, const Origin& origin, TimePoint deadline);
 

@@ -208,6 +208,20 @@ class RawListener {
     pollfd wait{fd_, POLLIN, 0};
     return ::poll(&wait, 1, static_cast<int>(time.count())) == 1;
   }
+  // From now on nothing answers a new connection: the backlog is full of those that come back here.
+  std::vector<RawSocket> FillBacklog(int backlog) {
+    std::vector<RawSocket> fillers;
+    for (int i = 0; i < backlog + 4; ++i) {
+      fillers.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(port_);
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      (void)::connect(fillers.back().fd(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return fillers;
+  }
 
  private:
   int fd_;

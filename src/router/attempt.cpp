@@ -67,6 +67,7 @@ void Attempt::Launch(Call& call, http::ClientRequest request, TimePoint deadline
   if (!call.lease.api_key().empty()) {
     request.headers.Set("Authorization", "Bearer " + call.lease.api_key());
   }
+  request.on_send = [which = &call] { which->sent = true; };  // Drive keeps the attempt
   const std::weak_ptr<Attempt> weak = weak_from_this();
   const asio::any_io_executor strand = exchange_->executor();
   Call* which = &call;
@@ -154,13 +155,16 @@ void Attempt::Fail(Call& call, SideFailure failure) {
 
 // The answer does not need this side any more: charge it and go on.
 void Attempt::ChargeLate(Call& call) {
-  if (call.failure.kind == FailureKind::kConnection) {
-    services_->registry->OnConnectionFailure(call.lease.worker_ptr(), Now());
-  }
-  services_->metrics.CountWorkerError(SideName(call.side), "late");
+  TellRegistry(call);
+  if (call.failure.kind != FailureKind::kLocal) services_->metrics.CountWorkerError(SideName(call.side), "late");
   call.lease.Settle(IsGuilty(call.side, call.failure, {}) ? Breaker::Outcome::kFailure
                                                           : Breaker::Outcome::kNone);
   call.failure = {};
+}
+
+void Attempt::TellRegistry(const Call& call) {
+  if (!call.failure.of_connection()) return;
+  services_->registry->OnConnectionFailure(call.lease.worker_ptr(), call.failure.kind != FailureKind::kUnreachable, Now());
 }
 
 void Attempt::Abort(Call& call) {
@@ -184,7 +188,7 @@ void Attempt::OnWorkerDown(Call& call) {
     return;
   }
   SideFailure failure;
-  failure.kind = FailureKind::kConnection;
+  failure.kind = call.sent ? FailureKind::kBroken : FailureKind::kUnreachable;
   failure.message = "it stopped answering health checks";
   const Phase phase = call.phase;
   Fail(call, std::move(failure));
@@ -555,16 +559,14 @@ void Attempt::Blame(AttemptResult& result) {
   const auto charge = [&](Call& call, const Call& twin) {
     if (!call.failure) return;
     const bool guilty = IsGuilty(call.side, call.failure, twin.failure);
-    if (call.failure.kind == FailureKind::kConnection) {
-      services_->registry->OnConnectionFailure(call.lease.worker_ptr(), Now());
-      if (!call.failure.unreached) ++result.kills;
-    }
+    TellRegistry(call);
+    if (call.failure.kind == FailureKind::kBroken) ++result.kills;
     if (guilty) {
-      services_->metrics.CountWorkerError(
-          SideName(call.side), call.failure.kind == FailureKind::kConnection ? "connection" : "response");
+      services_->metrics.CountWorkerError(SideName(call.side), call.failure.of_connection() ? "connection" : "response");
     }
     // Overloaded ones are avoided as well, though nobody is charged.
-    if (guilty || IsRetryable(call.failure)) result.avoid.push_back(call.lease.worker_ptr());
+    const bool overloaded = call.failure.kind != FailureKind::kLocal && IsRetryable(call.failure);
+    if (guilty || overloaded) result.avoid.push_back(call.lease.worker_ptr());
     call.lease.Settle(guilty ? Breaker::Outcome::kFailure : Breaker::Outcome::kNone);
   };
   charge(prefill_, decode_);
@@ -576,8 +578,7 @@ asio::awaitable<AttemptResult> Attempt::GiveUp() {
   if (exchange_->client_gone()) co_return ClientGone();
   over_ = true;
   // A broken connection is the root cause when both failed; then the side that failed alone.
-  const bool prefill_first =
-      prefill_.failure && (!decode_.failure || prefill_.failure.kind == FailureKind::kConnection);
+  const bool prefill_first = prefill_.failure && (!decode_.failure || prefill_.failure.of_connection());
   Call& cause = prefill_first ? prefill_ : decode_;
   Call& twin = prefill_first ? decode_ : prefill_;
   const std::string url = cause.lease ? cause.lease.worker().url() : std::string("(gone)");

@@ -87,6 +87,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
     Lease lease;
     Phase phase = Phase::kAbsent;
     SideFailure failure;
+    bool sent = false;     // it may have the request
     bool aborted = false;  // by us: what it says from then on does not count
     asio::cancellation_signal cancel;
     std::unique_ptr<http::ClientStream> stream;
@@ -101,6 +102,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   asio::awaitable<void> DrainPrefill(TimePoint deadline);
   void Fail(Call& call, SideFailure failure);
   void ChargeLate(Call& call);
+  void TellRegistry(const Call& call);
   void Abort(Call& call);
   void AbortAll();
   void OnWorkerDown(Call& call);

@@ -24,13 +24,14 @@ HealthState::Change HealthState::OnProbe(bool good, Duration took, TimePoint now
   return {healthy_ != before, !good && failures_ == rules_.failure_threshold};
 }
 
-bool HealthState::OnConnectionFailure(TimePoint now) {
+bool HealthState::OnConnectionFailure(bool gone, TimePoint now) {
   if (!rules_.enabled) return false;  // nothing would bring it back
   const bool before = healthy_;
-  healthy_ = false;
+  if (gone) healthy_ = false;
+  else if (failures_ + 1 < rules_.failure_threshold) ++failures_;
   successes_ = 0;
   next_probe_ = now;
-  return before;
+  return healthy_ != before;
 }
 
 }  // namespace baton::router

@@ -1,7 +1,7 @@
 // Is one worker fit for requests: a pure state machine over (probe results, request failures, time).
 //
-// A worker starts unhealthy. A failed connection of a request takes it out at once and asks for a
-// probe now; `success_threshold` good probes bring it back. While it is out it is probed every
+// A worker starts unhealthy. A request's connection that is refused or breaks takes it out at once; one that
+// did not come about is a miss. Either asks for a probe now; `success_threshold` good probes bring it back. While it is out it is probed every
 // kRetryInterval, so a restarted worker is back well within a second of being ready.
 //
 // How long a probe may take: SGLang's /health runs a generation and never answers within a second,
@@ -37,8 +37,10 @@ class HealthState {
     bool dead = false;     // this probe was the failure_threshold-th bad one in a row
   };
   Change OnProbe(bool good, Duration took, TimePoint now);
-  // True when healthy() changed.
-  bool OnConnectionFailure(TimePoint now);
+  // Asked, but nothing went out: as if it had not been time yet.
+  void OnNoProbe(TimePoint now) { next_probe_ = now + kRetryInterval; }
+  // `gone`: out at once. Else a miss, but only a probe decides. True when healthy() changed.
+  bool OnConnectionFailure(bool gone, TimePoint now);
 
  private:
   HealthRules rules_;

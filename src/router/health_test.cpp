@@ -35,8 +35,8 @@ TEST(Health, OneMissIsForgivenTwoAreNot) {
 TEST(Health, DeadIsToldOnceAlsoWhenItWasOutAlready) {
   HealthState health(HealthRules{});
   health.OnProbe(true, 1ms, kStart);
-  EXPECT_TRUE(health.OnConnectionFailure(kStart));
-  EXPECT_FALSE(health.OnConnectionFailure(kStart));
+  EXPECT_TRUE(health.OnConnectionFailure(true, kStart));
+  EXPECT_FALSE(health.OnConnectionFailure(true, kStart));
   EXPECT_FALSE(health.OnProbe(false, 1s, kStart).dead);
   EXPECT_TRUE(health.OnProbe(false, 1s, kStart).dead);
   EXPECT_FALSE(health.OnProbe(false, 1s, kStart).dead);
@@ -45,7 +45,7 @@ TEST(Health, DeadIsToldOnceAlsoWhenItWasOutAlready) {
 TEST(Health, FailedConnectionTakesItOutAndAProbeBringsItBackWithinASecond) {
   HealthState health(HealthRules{});
   health.OnProbe(true, 1ms, kStart);
-  EXPECT_TRUE(health.OnConnectionFailure(kStart));
+  EXPECT_TRUE(health.OnConnectionFailure(true, kStart));
   EXPECT_FALSE(health.healthy());
   EXPECT_LE(health.next_probe(), kStart);
   for (int i = 0; i < 100; ++i) {
@@ -53,6 +53,36 @@ TEST(Health, FailedConnectionTakesItOutAndAProbeBringsItBackWithinASecond) {
     EXPECT_LE(health.next_probe(), kStart + 500ms);
   }
   EXPECT_TRUE(health.OnProbe(true, 1ms, kStart).flipped);
+}
+
+// A hundred requests that did not get through in one moment prove no more than one.
+TEST(Health, AnUnreachableWorkerIsDecidedByTheNextProbe) {
+  HealthState health(HealthRules{});
+  health.OnProbe(true, 1ms, kStart);
+  const auto fail = [&] {
+    for (int i = 0; i < 100; ++i) EXPECT_FALSE(health.OnConnectionFailure(false, kStart));
+    EXPECT_TRUE(health.healthy());
+    EXPECT_LE(health.next_probe(), kStart) << "probed now";
+  };
+  fail();
+  EXPECT_FALSE(health.OnProbe(true, 1ms, kStart).flipped);
+  fail();
+  const HealthState::Change change = health.OnProbe(false, 1ms, kStart);
+  EXPECT_TRUE(change.flipped);
+  EXPECT_TRUE(change.dead);
+}
+
+TEST(Health, AProbeThatCouldNotBeMadeSaysNothing) {
+  HealthState health(HealthRules{});
+  health.OnProbe(true, 1ms, kStart);
+  health.OnProbe(false, 1ms, kStart);
+  for (int i = 0; i < 10; ++i) {
+    health.OnNoProbe(kStart);
+    EXPECT_TRUE(health.healthy());
+    EXPECT_GT(health.next_probe(), kStart);
+    EXPECT_LE(health.next_probe(), kStart + 500ms);
+  }
+  EXPECT_TRUE(health.OnProbe(false, 1ms, kStart).dead) << "the second in a row that was made";
 }
 
 TEST(Health, PatienceFollowsWhatTheWorkerHasShown) {
@@ -85,7 +115,7 @@ TEST(Health, DisabledIsAlwaysHealthy) {
   rules.enabled = false;
   HealthState health(rules);
   EXPECT_TRUE(health.healthy());
-  EXPECT_FALSE(health.OnConnectionFailure(kStart));
+  EXPECT_FALSE(health.OnConnectionFailure(true, kStart));
   EXPECT_TRUE(health.healthy());
 }
 

@@ -1,10 +1,11 @@
 // What a router must not be talked into: by clients who smuggle, by workers whose answers are no
-// HTTP, by connections that went stale.
+// HTTP, by connections that went stale or never came about, by a machine that runs out of descriptors.
 #include <cerrno>
 #include <list>
 
 #include <gtest/gtest.h>
 
+#include "http/no_descriptors.h"
 #include "router/proxy.h"
 #include "router/test_fleet.h"
 
@@ -24,24 +25,36 @@ class RawWorker {
   explicit RawWorker(std::string answer, bool close = true) : answer_(std::move(answer)), close_(close), thread_([this] { Run(); }) {}
   ~RawWorker() {
     over_ = true;
+    fillers_.clear();
     thread_.join();
     for (std::thread& t : connections_) t.join();
   }
   std::string url() const { return fmt::format("http://127.0.0.1:{}", listener_.port()); }
   int posts() const { return posts_; }
+  int probes() const { return probes_; }
+  // From now on connections stay where they are, in the backlog, and more than that get no answer.
+  void Freeze() {
+    frozen_ = true;
+    std::this_thread::sleep_for(50ms);  // it may be about to accept
+    fillers_ = listener_.FillBacklog(16);
+  }
 
  private:
   void Run() {
     while (!over_) {
-      if (!listener_.Pending(20ms)) continue;
-      connections_.emplace_back([this, socket = std::make_shared<RawSocket>(listener_.Accept())] { Serve(*socket); });
+      if (frozen_) std::this_thread::sleep_for(20ms);
+      else if (listener_.Pending(20ms)) Spawn(listener_.Accept());
     }
+  }
+  void Spawn(RawSocket accepted) {
+    connections_.emplace_back([this, socket = std::make_shared<RawSocket>(std::move(accepted))] { Serve(*socket); });
   }
   void Serve(RawSocket& socket) {
     while (!over_) {
       const std::string head = socket.ReadUntil("\r\n\r\n");
       if (!head.ends_with("\r\n\r\n")) return;
       if (head.starts_with("GET")) {
+        ++probes_;
         socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
         return;
       }
@@ -59,9 +72,10 @@ class RawWorker {
 
   const std::string answer_;
   const bool close_;
-  std::atomic<bool> over_{false};
-  std::atomic<int> posts_{0};
+  std::atomic<bool> over_{false}, frozen_{false};
+  std::atomic<int> posts_{0}, probes_{0};
   RawListener listener_;
+  std::vector<RawSocket> fillers_;
   std::vector<std::thread> connections_;
   std::thread thread_;
 };
@@ -363,6 +377,89 @@ TEST(Hostile, ARequestThatTheWorkerHeldIsNotSentAgainBehindItsBack) {
   worker.Set(After(400ms, Die()));
   EXPECT_EQ(fleet.Post("/generate", R"({"text":"b"})").status, 500);
   EXPECT_EQ(worker.requests(), 2u);
+}
+
+constexpr const char* kPrompt = R"({"text":"a"})";
+
+// Nothing that this machine lacks is a worker's fault, be it a request or a probe that cannot go out.
+TEST(Hostile, WithoutDescriptorsNoWorkerIsToBlame) {
+  RawWorker worker("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");  // closes each connection
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    OneWorker(worker.url())(o);
+    o.breaker.failure_threshold = 1;
+    o.health.interval = 20ms;
+    o.load_poll_interval = 0ms;
+  }, false);
+  ASSERT_TRUE(fleet.AllHealthy(1));
+  {
+    http::test::NoDescriptors none;
+    const int probed = worker.probes();
+    const http::Response refused = fleet.Post("/generate", kPrompt);
+    EXPECT_EQ(refused.status, 503) << refused.body;
+    EXPECT_EQ(ErrorCode(refused), "router_cannot_connect");
+    EXPECT_EQ(refused.headers.Get("Retry-After"), "1");
+    EXPECT_NE(refused.body.find("ulimit -n"), std::string::npos) << refused.body;
+    for (int i = 0; i < 120; ++i) {  // four probes' time
+      none.Refill();
+      std::this_thread::sleep_for(10ms);
+    }
+    EXPECT_LE(worker.probes(), probed + 2) << "those under way";
+    EXPECT_TRUE(fleet.router->Ready());
+    EXPECT_EQ(fleet.Metric(fmt::format("smg_worker_cb_state{{worker=\"{}\"}}", worker.url())), 0);
+    EXPECT_EQ(fleet.Metric(fmt::format("smg_worker_cb_outcomes_total{{worker=\"{}\",outcome=\"failure\"}}", worker.url())), 0);
+  }
+  EXPECT_EQ(fleet.Post("/generate", kPrompt).status, 200);
+}
+
+TEST(Hostile, ALackOfDescriptorsThatEndsInTimeIsNotSeen) {
+  RawWorker worker("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    OneWorker(worker.url())(o);
+    o.retry.max_attempts = 20;
+    o.retry.initial_backoff = 50ms;
+  }, false);
+  ASSERT_TRUE(fleet.AllHealthy(1));
+  auto none = std::make_unique<http::test::NoDescriptors>();
+  std::thread relief([&] {
+    std::this_thread::sleep_for(150ms);
+    none.reset();
+  });
+  EXPECT_EQ(fleet.Post("/generate", kPrompt).status, 200);
+  relief.join();
+}
+
+// What the poison guard counts is workers that had the request.
+TEST(Hostile, AWorkerThatWasNotReachedDidNotDieOfTheRequest) {
+  Loop loop;
+  const FakeWorker plain(loop);  // speaks no TLS
+  const uint16_t nobody = RawListener().port();
+  for (const std::string& url : {fmt::format("http://127.0.0.1:{}", nobody), fmt::format("https://127.0.0.1:{}", nobody),
+                                 fmt::format("https://127.0.0.1:{}", plain.port()), "http://no-such-host.invalid:80"s}) {
+    Fleet fleet(0, 0, [&](RouterOptions& o) {
+      OneWorker(url)(o);
+      o.migration.max_worker_kills = 1;
+      o.health.enabled = false;
+      o.retry.max_attempts = 2;
+    }, false);
+    const http::Response response = fleet.Post("/generate", kPrompt);
+    EXPECT_EQ(response.status, 502) << url << " " << response.body;
+    EXPECT_EQ(ErrorCode(response), "worker_server_error") << url;
+  }
+}
+
+TEST(Hostile, AWorkerFoundDeadWhileARequestConnectsDidNotDieOfIt) {
+  RawWorker worker("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+  Fleet fleet(0, 0, [&](RouterOptions& o) {
+    OneWorker(worker.url())(o);
+    o.migration.max_worker_kills = 1;
+    o.health.interval = 50ms;
+    o.connect_timeout = http::test::kPatience;
+  }, false);
+  ASSERT_TRUE(fleet.AllHealthy(1));
+  worker.Freeze();
+  const http::Response response = fleet.Post("/generate", kPrompt);
+  EXPECT_EQ(response.status, 502) << response.body;
+  EXPECT_EQ(ErrorCode(response), "worker_server_error");
 }
 
 }  // namespace

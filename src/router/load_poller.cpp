@@ -13,7 +13,7 @@ constexpr Duration kUnsupportedPause = std::chrono::seconds(60);
 constexpr size_t kMaxReportBytes = 1 << 20;
 constexpr std::array<const char*, 2> kRoutes = {"/v1/loads", "/get_load"};
 
-enum class Answer : uint8_t { kReport, kUnsupported, kFailed };
+enum class Answer : uint8_t { kReport, kUnsupported, kFailed, kNotAsked };
 
 asio::awaitable<Answer> Ask(std::shared_ptr<Services> services, WorkerPtr worker,
                             std::string api_key, const char* target, LoadReport* report,
@@ -24,6 +24,7 @@ asio::awaitable<Answer> Ask(std::shared_ptr<Services> services, WorkerPtr worker
   http::Origin origin = worker->origin();
   auto answer = co_await services->client.Fetch(std::move(origin), std::move(request),
                                                 Now() + kPollTime, kMaxReportBytes);
+  if (answer.status().code() == Code::kResourceExhausted) co_return Answer::kNotAsked;  // the router's own lack
   if (!answer.ok() || answer->status >= 500) {
     // "Not implemented" is a way to say that there is no such route.
     const bool none = answer.ok() && answer->status == 501;
@@ -65,7 +66,7 @@ asio::awaitable<void> PollLoads(std::shared_ptr<Services> services, WorkerPtr wo
       const Duration interval = services->options.load_poll_interval;
       next = Now() + (answer == Answer::kUnsupported ? std::max(interval, kUnsupportedPause) : interval);
       if (answer == Answer::kReport) services->registry->OnLoad(worker, report, by_rank, Now());
-      else services->registry->OnNoLoad(worker, answer == Answer::kFailed);
+      else if (answer != Answer::kNotAsked) services->registry->OnNoLoad(worker, answer == Answer::kFailed);
       continue;
     }
     timer->expires_at(plan.healthy ? next : Now() + services->options.load_poll_interval);

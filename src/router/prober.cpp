@@ -78,14 +78,15 @@ void TellProblem(const Worker& worker, const Result<http::Response>& answer, std
 }
 
 // Of a worker that takes requests: the other side is told of it once it says who it is. False when it
-// did not.
+// did not, or is somebody else.
 asio::awaitable<bool> LearnLate(std::shared_ptr<Services> services, WorkerPtr worker, std::string api_key,
                                 std::shared_ptr<Questions> questions) {
   questions->asking = true;
-  const bool good = co_await FetchMetadata(services, worker, std::move(api_key));
+  const bool told = co_await FetchMetadata(services, worker, std::move(api_key));
+  const bool good = told && services->registry->IsHealthy(worker);
   questions->asking = false;
   questions->Answered(good, Now());
-  if (good && services->registry->IsHealthy(worker)) Introduce(services, worker);
+  if (good) Introduce(services, worker);
   co_return good;
 }
 
@@ -97,6 +98,10 @@ asio::awaitable<void> Probe(std::shared_ptr<Services> services, WorkerPtr worker
   const TimePoint ended = Now();
   const bool good = answer.ok() && answer->status / 100 == 2;
   TellProblem(*worker, answer, last_problem);
+  if (answer.status().code() == Code::kResourceExhausted) {
+    services->registry->OnNoProbe(worker, ended);
+    co_return;
+  }
   // Once before the worker takes requests, since they may need its bootstrap port. When it does not
   // answer it is asked again beside the health checks, which must not wait for that.
   if (good && plan.wants_info && !plan.healthy) {

@@ -6,15 +6,6 @@
 
 namespace baton::router {
 
-std::string_view RoleName(Role role) {
-  switch (role) {
-    case Role::kRegular: return "regular";
-    case Role::kPrefill: return "prefill";
-    case Role::kDecode: return "decode";
-  }
-  return "";
-}
-
 namespace {
 
 // Tokens kept free beside the prompt, as SGLang's --num-reserved-decode-tokens.
@@ -43,12 +34,14 @@ Worker::Worker(WorkerConfig config, http::Origin origin, std::string id, uint64_
       role_(config.role),
       order_(order),
       hash_(HashText(url_)),
+      added_s_(static_cast<int64_t>(UnixSeconds())),
       metrics_(metrics),
       config_(std::move(config)),
       health_(RulesFor(config_, options)),
       breaker_(options.breaker),
       reported_(KeepOf(options)) {
-  metrics_.health->Set(health_.healthy() ? 1 : 0);
+  was_fit_ = fit();
+  metrics_.health->Set(fit() ? 1 : 0);
 }
 
 Worker::Worker(std::shared_ptr<Worker> process, int64_t rank, uint64_t order, const RouterOptions& options,
@@ -61,11 +54,12 @@ Worker::Worker(std::shared_ptr<Worker> process, int64_t rank, uint64_t order, co
       role_(process_->role_),
       order_(order),
       hash_(HashText(url_)),
+      added_s_(process_->added_s_),
       metrics_(metrics),
       health_(options.health),
       breaker_(options.breaker),
       reported_(KeepOf(options)) {
-  metrics_.health->Set(process_->health_.healthy() ? 1 : 0);
+  metrics_.health->Set(process_->fit() ? 1 : 0);
 }
 
 Lease& Lease::operator=(Lease&& other) noexcept {
@@ -199,8 +193,8 @@ Status Registry::SetDraining(std::string_view id_or_url, bool draining) {
 
 WorkerView Registry::ViewLocked(const WorkerPtr& w) const {
   const Worker& p = ProcessOf(*w);
-  WorkerView view{w, p.config_, p.metadata_, p.health_.healthy(), p.draining_ || w->draining_, w->load_,
-                  w->breaker_.state(), EstimateOf(*w, Now())};
+  WorkerView view{w, p.config_, p.metadata_, p.fit(), p.wrong_role_, p.was_fit_, p.added_s_, p.draining_ || w->draining_,
+                  w->load_, w->breaker_.state(), EstimateOf(*w, Now())};
   if (p.ranks_ > 0 && &p == w.get()) {
     ForEachOf(w, [&](const WorkerPtr& rank) { view.load += rank->load_; });
   }
@@ -250,14 +244,14 @@ PoolCounts Registry::Counts(Role role) const {
     if (w->role_ != role) continue;
     const Worker& p = ProcessOf(*w);
     ++counts.total;
-    counts.healthy += p.health_.healthy() && !p.draining_ && !w->draining_;
+    counts.healthy += p.fit() && !p.draining_ && !w->draining_;
   }
   return counts;
 }
 
 bool Registry::IsHealthy(const WorkerPtr& worker) const {
   std::lock_guard lock(mutex_);
-  return ProcessOf(*worker).health_.healthy() && !worker->dead_;
+  return ProcessOf(*worker).fit() && !worker->dead_;
 }
 
 bool Registry::Ready() const {
@@ -282,6 +276,10 @@ void Registry::Collect(Role role, const std::vector<WorkerPtr>& avoid, const Wor
     ++tally_.total;
     if (p.draining_ || w.draining_) {
       ++tally_.draining;
+      continue;
+    }
+    if (!p.wrong_role_.empty()) {
+      ++tally_.wrong_role;
       continue;
     }
     if (!p.health_.healthy()) {
@@ -357,13 +355,15 @@ Lease Registry::LeaseLocked(const WorkerPtr& worker) {
 Status Registry::NobodyLocked(Role role, const Worker* only) const {
   if (only) {
     return Error(Code::kUnavailable, "x-smg-target-worker: {} worker {} is {} now", RoleName(role),
-                 only->url_, tally_.draining    ? "draining"
-                             : tally_.unhealthy ? "unhealthy"
-                                                : "behind an open breaker");
+                 only->url_, tally_.draining     ? "draining"
+                             : tally_.wrong_role ? "of another role than it says itself"
+                             : tally_.unhealthy  ? "unhealthy"
+                                                 : "behind an open breaker");
   }
   return Error(Code::kUnavailable,
-               "no {} worker can take the request: {} registered, {} unhealthy, {} with an open breaker, {} draining",
-               RoleName(role), tally_.total, tally_.unhealthy, tally_.open, tally_.draining);
+               "no {} worker can take the request: {} registered, {} unhealthy, {} with an open breaker, {} draining{}",
+               RoleName(role), tally_.total, tally_.unhealthy, tally_.open, tally_.draining,
+               tally_.wrong_role ? fmt::format(", {} of another role than they say themselves (see /workers)", tally_.wrong_role) : "");
 }
 
 Result<Lease> Registry::Acquire(Role role, const std::vector<WorkerPtr>& avoid, TimePoint now,
@@ -408,7 +408,7 @@ bool Registry::WorkersFull(TimePoint now) const {
   const auto full = [&](Role role) {
     bool any = false;
     for (const WorkerPtr& w : workers_) {
-      if (w->role_ != role || !ProcessOf(*w).health_.healthy() || ProcessOf(*w).draining_ || w->draining_) continue;
+      if (w->role_ != role || !ProcessOf(*w).fit() || ProcessOf(*w).draining_ || w->draining_) continue;
       const LoadEstimate load = EstimateOf(*w, now);
       const bool queued = options_.worker_queue_limit > 0 && load.fresh && load.waiting >= options_.worker_queue_limit;
       const bool no_kv = options_.worker_kv_limit > 0 && load.fresh && load.usage >= options_.worker_kv_limit;
@@ -494,15 +494,34 @@ void Registry::SettleLease(Lease& lease, Breaker::Outcome outcome, bool give_bac
   w.metrics_.active->Set(static_cast<double>(--w.load_));
 }
 
-void Registry::OnConnectionFailure(const WorkerPtr& worker, TimePoint now) {
+void Registry::ShowHealth(const WorkerPtr& process) {
+  process->was_fit_ |= process->fit();
+  ForEachOf(process, [&](const WorkerPtr& w) { w->metrics_.health->Set(process->fit() ? 1 : 0); });
+}
+
+void Registry::ForgetProcess(Worker& process) {
+  process.told_ = false;
+  process.wrong_role_.clear();
+}
+
+void Registry::CheckRole(const WorkerPtr& process) {
+  const std::string before = std::exchange(
+      process->wrong_role_, RoleConflict(process->role_, process->url_, process->metadata_.disaggregation_mode));
+  if (process->wrong_role_ == before) return;
+  ShowHealth(process);
+  if (!process->wrong_role_.empty()) log::error("Worker takes no requests: {}", process->wrong_role_);
+  else log::info("Worker says the role that it was added as: worker_type={} url={}", RoleName(process->role_), process->url_);
+}
+
+void Registry::OnConnectionFailure(const WorkerPtr& worker, bool gone, TimePoint now) {
   std::function<void()> kick;
   {
     std::lock_guard lock(mutex_);
     if (worker->removed_) return;
     const WorkerPtr process = worker->process_ ? worker->process_ : worker;
-    if (process->health_.OnConnectionFailure(now)) {
-      process->told_ = false;
-      ForEachOf(process, [](const WorkerPtr& w) { w->metrics_.health->Set(0); });
+    if (process->health_.OnConnectionFailure(gone, now)) {
+      ForgetProcess(*process);
+      ShowHealth(process);
       log::warn("Worker out after a failed connection: worker_type={} url={}",
                 RoleName(process->role_), process->url_);
     }
@@ -519,7 +538,7 @@ Registry::ProbePlan Registry::NextProbe(const WorkerPtr& worker) const {
   plan.enabled = options_.health.enabled && !process.config_.disable_health_check;
   plan.at = process.health_.next_probe();
   plan.patience = process.health_.patience();
-  plan.healthy = process.health_.healthy();
+  plan.healthy = process.fit();
   plan.wants_info = !plan.healthy || !process.told_;
   plan.api_key = process.config_.api_key;
   return plan;
@@ -549,10 +568,12 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
     const HealthState::Change change = worker->health_.OnProbe(good, took, now);
     if (worker->removed_) return;
     if (change.flipped) {
-      ForEachOf(worker, [&](const WorkerPtr& w) { w->metrics_.health->Set(good ? 1 : 0); });
-      if (!good) worker->told_ = false;
-      log::info("Worker {}: worker_type={} url={}", good ? "ready" : "down by health checks",
-                RoleName(worker->role_), worker->url_);
+      if (!good) ForgetProcess(*worker);
+      ShowHealth(worker);
+      if (!good || worker->fit()) {
+        log::info("Worker {}: worker_type={} url={}", good ? "ready" : "down by health checks",
+                  RoleName(worker->role_), worker->url_);
+      }
     }
     if (change.flipped && good) {
       ForEachOf(worker, [&](const WorkerPtr& w) {
@@ -573,6 +594,11 @@ void Registry::OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePo
   for (const auto& notify : down) notify();
 }
 
+void Registry::OnNoProbe(const WorkerPtr& worker, TimePoint now) {
+  std::lock_guard lock(mutex_);
+  worker->health_.OnNoProbe(now);
+}
+
 void Registry::SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata) {
   std::vector<std::function<void()>> down;
   {
@@ -580,6 +606,7 @@ void Registry::SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata) {
     worker->metadata_ = std::move(metadata);
     worker->told_ = true;
     if (worker->removed_) return;
+    CheckRole(worker);
     if (options_.dp_aware) down = ExpandLocked(worker);
     ForEachOf(worker, [&](const WorkerPtr& w) { ShowModel(*w); });
   }

@@ -34,13 +34,11 @@
 #include "router/metrics.h"
 #include "router/options.h"
 #include "router/policy.h"
+#include "router/role_check.h"
 #include "router/routing.h"
 #include "router/worker_load.h"
 
 namespace baton::router {
-
-enum class Role : uint8_t { kRegular, kPrefill, kDecode };
-std::string_view RoleName(Role role);
 
 // What the worker says about itself; "" and absent when it does not.
 struct WorkerMetadata {
@@ -88,6 +86,9 @@ class Worker {
   Worker(std::shared_ptr<Worker> process, int64_t rank, uint64_t order, const RouterOptions& options,
          WorkerMetrics metrics);
 
+  // Of processes: may it take requests, as far as health checks and its own words go?
+  bool fit() const { return health_.healthy() && wrong_role_.empty(); }
+
   const std::string id_;
   const http::Origin origin_;
   const std::shared_ptr<Worker> process_;
@@ -96,6 +97,7 @@ class Worker {
   const Role role_;
   const uint64_t order_;
   const uint64_t hash_;  // of the URL
+  const int64_t added_s_;  // Unix time
   const WorkerMetrics metrics_;
   // Guarded by Registry::mutex_. Of processes only:
   WorkerConfig config_;
@@ -104,6 +106,8 @@ class Worker {
   int64_t ranks_ = 0;     // logical workers that stand for this one; 0: itself
   size_t load_rows_ = 1;  // ranks in its last report of loads, or that it was given since
   bool told_ = false;     // metadata_ is of the running process
+  std::string wrong_role_;  // RoleConflict of the running process
+  bool was_fit_ = false;
   // Of each:
   Breaker breaker_;
   LoadTracker reported_;
@@ -159,7 +163,10 @@ struct WorkerView {
   WorkerPtr worker;
   WorkerConfig config;
   WorkerMetadata metadata;
-  bool healthy = false;
+  bool healthy = false;      // and of the role that it was added as
+  std::string wrong_role;    // "", or why it is not
+  bool was_healthy = false;  // once
+  int64_t added_s = 0;       // Unix time
   bool draining = false;
   int64_t load = 0;
   Breaker::State breaker = Breaker::State::kClosed;
@@ -215,8 +222,9 @@ class Registry : public std::enable_shared_from_this<Registry> {
   void ForgetPrefixes();
   size_t TreeMemory() const;
 
-  // A request could not reach the worker: out at once, probe now.
-  void OnConnectionFailure(const WorkerPtr& worker, TimePoint now);
+  // A request's connection to the worker failed. `gone`: it was refused or broke, so out at once and probed
+  // now. Else none came about: as a failed probe, and the next one, now, decides.
+  void OnConnectionFailure(const WorkerPtr& worker, bool gone, TimePoint now);
 
   // For the prober.
   struct ProbePlan {
@@ -233,6 +241,9 @@ class Registry : public std::enable_shared_from_this<Registry> {
   // Wakes every prober, so that it looks whether it should end.
   void KickAll();
   void OnProbe(const WorkerPtr& worker, bool good, Duration took, TimePoint now);
+  // The probe could not be made, for want of something on this machine: nothing is known, try again soon.
+  void OnNoProbe(const WorkerPtr& worker, TimePoint now);
+  // A worker that says another role than it was added as is not healthy until it says otherwise.
   void SetMetadata(const WorkerPtr& worker, WorkerMetadata metadata);
 
  private:
@@ -266,6 +277,11 @@ class Registry : public std::enable_shared_from_this<Registry> {
   std::vector<std::function<void()>> ExpandLocked(const WorkerPtr& process);
   void EnlistLocked(const WorkerPtr& worker);
   void DelistLocked(const WorkerPtr& worker);
+  // To the gauges, of each listed worker of the process.
+  void ShowHealth(const WorkerPtr& process);
+  void CheckRole(const WorkerPtr& process);
+  // What it was and said is not known to be true of what comes up next at its address.
+  void ForgetProcess(Worker& process);
   // Moves the worker's series to the name of the model that it serves.
   void ShowModel(Worker& worker);
   std::string NewId();
@@ -280,7 +296,7 @@ class Registry : public std::enable_shared_from_this<Registry> {
   std::vector<Candidate> candidates_;  // scratch of Acquire
   std::vector<size_t> indices_;
   struct Tally {
-    size_t total = 0, unhealthy = 0, open = 0, draining = 0;
+    size_t total = 0, unhealthy = 0, open = 0, draining = 0, wrong_role = 0;
   } tally_;  // of the last Collect
 };
 

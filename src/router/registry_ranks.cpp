@@ -22,7 +22,7 @@ void Registry::EnlistLocked(const WorkerPtr& worker) {
   const auto place = std::find_if(workers_.begin(), workers_.end(), [&](const WorkerPtr& w) { return w->order_ > worker->order_; });
   workers_.insert(place, worker);
   PolicyOf(worker->role_).Join(worker->order_);
-  worker->metrics_.health->Set(ProcessOf(*worker).health_.healthy() ? 1 : 0);
+  worker->metrics_.health->Set(ProcessOf(*worker).fit() ? 1 : 0);
   ShowModel(*worker);
 }
 

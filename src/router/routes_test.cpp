@@ -189,7 +189,19 @@ TEST(Routes, BadWorkerRequests) {
   }
   const http::Response twice = fleet.Post("/workers", fmt::format(R"({{"url":"{}/","worker_type":"decode"}})", fleet.decode[0]->url()));
   EXPECT_EQ(twice.status, 409);
-  EXPECT_EQ(fleet.Get("/workers/no-such-id").status, 404);
+  for (const char* method : {"GET", "DELETE"}) {
+    const http::Response no_id = fleet.Fetch(method, "/workers/no-such-id");
+    EXPECT_EQ(no_id.status, 400) << method;
+    EXPECT_EQ(json::Parse(no_id.body)->at("code").as_string(), "BAD_REQUEST");
+    EXPECT_NE(no_id.body.find("no-such-id"), std::string::npos) << no_id.body;
+  }
+  EXPECT_EQ(fleet.Fetch("PUT", "/workers/no-such-id", R"({"priority":1})").status, 400);
+  for (const char* unknown : {"/workers/00000000-0000-4000-8000-000000000000", "/workers/00000000-0000-4000-8000-000000000000@1",
+                              "/workers/http%3A%2F%2F127.0.0.1%3A9", "/workers/127.0.0.1:9"}) {
+    const http::Response none = fleet.Get(unknown);
+    EXPECT_EQ(none.status, 404) << unknown;
+    EXPECT_EQ(json::Parse(none.body)->at("code").as_string(), "WORKER_NOT_FOUND");
+  }
   EXPECT_EQ(json::Parse(fleet.Get("/workers").body)->at("total").as_int64(), 2);
 }
 

@@ -94,8 +94,10 @@ inline Script After(Duration delay, Script script) {
 
 class FakeWorker {
  public:
-  explicit FakeWorker(Loop& loop, uint16_t port = 0, http::ServerTlsOptions tls = {})
+  // `mode`: its disaggregation_mode; "": it does not tell.
+  explicit FakeWorker(Loop& loop, uint16_t port = 0, http::ServerTlsOptions tls = {}, std::string_view mode = "")
       : state_(std::make_shared<State>()), scheme_(tls.enabled() ? "https" : "http") {
+    TellRole(mode);
     http::ServerOptions options;
     options.port = port;
     options.tls = std::move(tls);
@@ -179,6 +181,10 @@ class FakeWorker {
     std::lock_guard lock(state_->mutex);
     state_->info = std::move(body);
   }
+  void TellRole(std::string_view mode) {
+    SetInfo(R"({"served_model_name":"tiny","tp_size":1,"disaggregation_bootstrap_port":4321,"version":7)" +
+            (mode.empty() ? "}" : fmt::format(R"(,"disaggregation_mode":"{}"}})", mode)));
+  }
   // How often /server_info was asked.
   int questions() const { return state_->questions; }
   // How often it was introduced to a prefill server.
@@ -217,7 +223,7 @@ class FakeWorker {
   struct State {
     mutable std::mutex mutex;
     Script script = AnswerJson(200, "{}");
-    std::string info = R"({"served_model_name":"tiny","tp_size":1,"disaggregation_mode":"prefill","disaggregation_bootstrap_port":4321,"version":7})";
+    std::string info;
     std::string load = R"([{"dp_rank":0,"num_tokens":5},{"dp_rank":1,"num_tokens":6}])";
     std::vector<std::string> bodies;
     std::vector<http::Headers> headers;
@@ -249,11 +255,11 @@ class Fleet {
     // Tests of attempts count on requests going round; tests of other policies say so.
     options_.prefill_policy = options_.decode_policy = PolicyKind::kRoundRobin;
     for (size_t i = 0; i < prefills; ++i) {
-      prefill.push_back(std::make_unique<FakeWorker>(loop_));
+      prefill.push_back(std::make_unique<FakeWorker>(loop_, uint16_t{0}, http::ServerTlsOptions{}, "prefill"));
       options_.prefill.push_back({prefill.back()->url(), static_cast<uint16_t>(9000 + i)});
     }
     for (size_t i = 0; i < decodes; ++i) {
-      decode.push_back(std::make_unique<FakeWorker>(loop_));
+      decode.push_back(std::make_unique<FakeWorker>(loop_, uint16_t{0}, http::ServerTlsOptions{}, "decode"));
       options_.decode.push_back(decode.back()->url());
     }
     if (change) change(options_);

@@ -57,11 +57,11 @@ SideFailure FailureOf(const Status& status) {
     case Code::kDeadlineExceeded: failure.kind = FailureKind::kTimeout; break;
     case Code::kTooLarge:
     case Code::kDataCorrupt: failure.kind = FailureKind::kProtocol; break;
-    default: failure.kind = FailureKind::kConnection; break;
-  }
-  // Said by connect(2) and our client alone: after that the worker may have begun.
-  for (const std::string_view text : {"refused", "connecting took", "unreachable", "resolve"}) {
-    failure.unreached |= failure.message.find(text) != std::string::npos;
+    case Code::kRefused: failure.kind = FailureKind::kRefused; break;
+    case Code::kUnreachable: failure.kind = FailureKind::kUnreachable; break;
+    case Code::kResourceExhausted:
+    case Code::kInvalidArgument: failure.kind = FailureKind::kLocal; break;  // the latter: our TLS files
+    default: failure.kind = FailureKind::kBroken; break;
   }
   return failure;
 }
@@ -95,15 +95,18 @@ SideFailure FailureOfFirstEvent(std::string_view payload) {
 
 bool IsGuilty(Side side, const SideFailure& self, const SideFailure& twin) {
   switch (self.kind) {
-    case FailureKind::kConnection:
+    case FailureKind::kRefused:
+    case FailureKind::kUnreachable:
+    case FailureKind::kBroken:
     case FailureKind::kProtocol: return true;
     case FailureKind::kNone:
+    case FailureKind::kLocal:
     case FailureKind::kTimeout: return false;  // nobody can tell which side was waited for
     case FailureKind::kHttp: break;
   }
   if (self.status < 500 || IsOverload(self.status)) return false;
   if (!self.guilty.empty()) return self.guilty == SideName(side);
-  return twin.kind != FailureKind::kConnection;
+  return !twin.of_connection() && twin.kind != FailureKind::kLocal;
 }
 
 bool NeedsEvidence(Side side, const SideFailure& failure) {
@@ -113,7 +116,10 @@ bool NeedsEvidence(Side side, const SideFailure& failure) {
 
 bool IsRetryable(const SideFailure& failure) {
   switch (failure.kind) {
-    case FailureKind::kConnection:
+    case FailureKind::kLocal:
+    case FailureKind::kRefused:
+    case FailureKind::kUnreachable:
+    case FailureKind::kBroken:
     case FailureKind::kProtocol: return true;
     case FailureKind::kNone:
     case FailureKind::kTimeout: return false;  // its time is used up
@@ -126,17 +132,24 @@ bool IsRetryable(const SideFailure& failure) {
 RouterError Explain(Side side, std::string_view url, const SideFailure& failure) {
   RouterError error;
   const std::string_view name = SideName(side);
+  const std::string worker = fmt::format("{}worker {}", side == Side::kWorker ? "" : fmt::format("{} ", name), url);
   switch (failure.kind) {
     case FailureKind::kTimeout:
       error.status = 504;
       error.code = fmt::format("{}_timeout", name);
-      error.message = fmt::format("{} worker {} did not answer in time: {}", name, url, failure.message);
+      error.message = fmt::format("{} did not answer in time: {}", worker, failure.message);
+      return error;
+    case FailureKind::kLocal:
+      error.status = 503;
+      error.code = "router_cannot_connect";
+      error.retry_after = "1";
+      error.message = fmt::format("the router cannot connect to {}: {}", worker, failure.message);
       return error;
     case FailureKind::kHttp: break;
     default:
       error.status = 502;
       error.code = fmt::format("{}_server_error", name);
-      error.message = fmt::format("{} worker {} failed: {}", name, url, failure.message);
+      error.message = fmt::format("{} failed: {}", worker, failure.message);
       return error;
   }
   error.status = failure.status;
@@ -147,10 +160,10 @@ RouterError Explain(Side side, std::string_view url, const SideFailure& failure)
     error.message = failure.message;
     error.body = failure.body;
     error.content_type = failure.content_type;
-    if (error.message.empty()) error.message = fmt::format("{} worker answered {}", name, failure.status);
+    if (error.message.empty()) error.message = fmt::format("{} answered {}", worker, failure.status);
     return error;
   }
-  error.message = fmt::format("{} worker {} answered {}: {}", name, url, failure.status,
+  error.message = fmt::format("{} answered {}: {}", worker, failure.status,
                               failure.message.empty() ? http::ReasonPhrase(failure.status)
                                                       : std::string_view(failure.message));
   return error;

@@ -1,7 +1,8 @@
 // Who failed, what the client is told, and whether another pair may be tried: pure rules.
 //
-// One attempt has one or two sides. A broken or refused connection is proof against the worker it
-// belongs to; an HTTP 5xx is weaker, since a worker also answers 5xx because its peer died. So a
+// One attempt has one or two sides. A connection that broke or did not come about counts against the
+// worker it belongs to, unless it was this machine that had no descriptor or port for it: that says
+// nothing of any worker. An HTTP 5xx is weaker, since a worker also answers 5xx because its peer died. So a
 // 5xx counts against its sender only while the twin shows no broken connection and the error does
 // not name somebody else ("guilty" in Baton's own errors). 4xx is the client's doing; 408, 429 and
 // 503 mean "not now": tried elsewhere, charged to nobody (sglang issues 12355, 31206).
@@ -21,7 +22,10 @@ std::string_view SideName(Side side);
 
 enum class FailureKind : uint8_t {
   kNone,
-  kConnection,  // refused, reset, closed early, or declared dead by health checks
+  kLocal,        // the router's own: no descriptor, port or memory for a connection
+  kRefused,      // nobody listens at its address
+  kUnreachable,  // no connection came about: no route, no answer, no such name, TLS
+  kBroken,       // reset, closed early, or declared dead by health checks: it may have had the request
   kHttp,        // answered with an error status
   kTimeout,     // a deadline of the router
   kProtocol,    // answered, but not with what was asked for
@@ -33,9 +37,12 @@ struct SideFailure {
   std::string message;
   std::string guilty;  // from the worker's error body
   std::string body, content_type, retry_after;
-  bool unreached = false;  // kConnection: the worker never got the request
 
   explicit operator bool() const { return kind != FailureKind::kNone; }
+  // Of its connection, whether that came about or not.
+  bool of_connection() const {
+    return kind == FailureKind::kRefused || kind == FailureKind::kUnreachable || kind == FailureKind::kBroken;
+  }
 };
 
 // From a status of http::Client (never OK or kCancelled).

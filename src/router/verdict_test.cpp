@@ -21,7 +21,7 @@ SideFailure Of(FailureKind kind) {
 }
 
 TEST(Verdict, WhoIsGuilty) {
-  const SideFailure none, broken = Of(FailureKind::kConnection), timeout = Of(FailureKind::kTimeout);
+  const SideFailure none, broken = Of(FailureKind::kBroken), timeout = Of(FailureKind::kTimeout);
   EXPECT_TRUE(IsGuilty(Side::kDecode, broken, none));
   EXPECT_TRUE(IsGuilty(Side::kDecode, broken, broken));
   EXPECT_FALSE(IsGuilty(Side::kDecode, timeout, none));
@@ -38,7 +38,9 @@ TEST(Verdict, WhoIsGuilty) {
 TEST(Verdict, WhatIsRetried) {
   for (int status : {408, 429, 500, 502, 503, 504}) EXPECT_TRUE(IsRetryable(Http(status))) << status;
   for (int status : {400, 401, 404, 413, 422, 501}) EXPECT_FALSE(IsRetryable(Http(status))) << status;
-  EXPECT_TRUE(IsRetryable(Of(FailureKind::kConnection)));
+  for (const FailureKind kind : {FailureKind::kLocal, FailureKind::kRefused, FailureKind::kUnreachable, FailureKind::kBroken}) {
+    EXPECT_TRUE(IsRetryable(Of(kind)));
+  }
   EXPECT_TRUE(IsRetryable(Of(FailureKind::kProtocol)));
   EXPECT_FALSE(IsRetryable(Of(FailureKind::kTimeout)));
 }
@@ -52,9 +54,44 @@ TEST(Verdict, Codes) {
     EXPECT_EQ(error.status, status);
     EXPECT_EQ(error.code, code);
   }
-  EXPECT_EQ(Explain(Side::kPrefill, "u", Of(FailureKind::kConnection)).code, "prefill_server_error");
-  EXPECT_EQ(Explain(Side::kPrefill, "u", Of(FailureKind::kConnection)).status, 502);
+  EXPECT_EQ(Explain(Side::kPrefill, "u", Of(FailureKind::kRefused)).code, "prefill_server_error");
+  EXPECT_EQ(Explain(Side::kPrefill, "u", Of(FailureKind::kRefused)).status, 502);
   EXPECT_EQ(Explain(Side::kDecode, "u", Of(FailureKind::kTimeout)).status, 504);
+}
+
+TEST(Verdict, TheClientsCodesSayHowFarARequestCame) {
+  const std::pair<Code, FailureKind> cases[] = {
+      {Code::kRefused, FailureKind::kRefused},          {Code::kUnreachable, FailureKind::kUnreachable},
+      {Code::kUnavailable, FailureKind::kBroken},       {Code::kResourceExhausted, FailureKind::kLocal},
+      {Code::kInvalidArgument, FailureKind::kLocal},    {Code::kDeadlineExceeded, FailureKind::kTimeout},
+      {Code::kDataCorrupt, FailureKind::kProtocol},     {Code::kTooLarge, FailureKind::kProtocol}};
+  for (const auto& [code, kind] : cases) {
+    // Words decide nothing.
+    const SideFailure failure = FailureOf(Status(code, "connection refused, unreachable, cannot resolve"));
+    EXPECT_EQ(failure.kind, kind) << CodeName(code);
+    EXPECT_EQ(failure.of_connection(), code == Code::kRefused || code == Code::kUnreachable || code == Code::kUnavailable);
+  }
+}
+
+TEST(Verdict, TheRoutersOwnLackIsNobodysFault) {
+  SideFailure local = Of(FailureKind::kLocal);
+  local.message = "no descriptor: raise its limit";
+  EXPECT_FALSE(IsGuilty(Side::kDecode, local, {}));
+  EXPECT_FALSE(IsGuilty(Side::kDecode, local, Of(FailureKind::kBroken)));
+  EXPECT_FALSE(IsGuilty(Side::kDecode, Http(500), local)) << "decode misses a prefill that was never asked";
+  EXPECT_FALSE(NeedsEvidence(Side::kDecode, local));
+  const RouterError error = Explain(Side::kWorker, "http://w", local);
+  EXPECT_EQ(error.status, 503);
+  EXPECT_EQ(error.code, "router_cannot_connect");
+  EXPECT_EQ(error.retry_after, "1");
+  EXPECT_EQ(error.message, "the router cannot connect to worker http://w: no descriptor: raise its limit");
+}
+
+TEST(Verdict, NamesTheWorkerOnce) {
+  EXPECT_TRUE(Explain(Side::kWorker, "http://w", Of(FailureKind::kBroken)).message.starts_with("worker http://w failed"));
+  EXPECT_TRUE(Explain(Side::kDecode, "http://d", Of(FailureKind::kBroken)).message.starts_with("decode worker http://d failed"));
+  EXPECT_TRUE(Explain(Side::kWorker, "http://w", Http(500)).message.starts_with("worker http://w answered 500"));
+  EXPECT_TRUE(Explain(Side::kWorker, "http://w", Of(FailureKind::kTimeout)).message.starts_with("worker http://w did not"));
 }
 
 TEST(Verdict, WorkersWordsReachTheClient) {

@@ -1,5 +1,7 @@
 #include "router/worker_api.h"
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "common/json.h"
@@ -40,6 +42,7 @@ json::object Describe(const WorkerView& view) {
   o["cost"] = view.config.cost;
   o["worker_type"] = RoleName(view.worker->role());
   o["is_healthy"] = view.healthy;
+  if (!view.wrong_role.empty()) o["reason"] = view.wrong_role;
   if (view.draining) o["draining"] = true;
   o["load"] = view.load;
   if (view.reported.fresh) {
@@ -66,6 +69,17 @@ json::object Describe(const WorkerView& view) {
   if (view.metadata.tp_size) metadata["tp_size"] = fmt::format("{}", *view.metadata.tp_size);
   if (view.metadata.dp_size) metadata["dp_size"] = fmt::format("{}", *view.metadata.dp_size);
   o["metadata"] = std::move(metadata);
+  return o;
+}
+
+// There, adding a worker is a job that ends when the worker is ready; clients wait until this is gone.
+json::object DescribeJob(const WorkerView& view) {
+  json::object o;
+  o["job_type"] = "AddWorker";
+  o["worker_url"] = view.worker->url();
+  o["status"] = view.wrong_role.empty() ? "processing" : "failed";
+  if (!view.wrong_role.empty()) o["message"] = view.wrong_role;
+  o["timestamp"] = view.added_s;
   return o;
 }
 
@@ -119,18 +133,33 @@ asio::awaitable<http::Response> ListWorkers(std::shared_ptr<Services> services, 
   co_return JsonResponse(200, json::serialize(body));
 }
 
-std::string IdOf(const http::Request& request) { return request.path.substr(kWorkersPrefix.size()); }
+bool IsUuid(std::string_view text) {
+  constexpr std::string_view kShape = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+  return text.size() == kShape.size() && std::equal(text.begin(), text.end(), kShape.begin(), [](char c, char shape) {
+    return shape == 'x' ? std::isxdigit(static_cast<unsigned char>(c)) != 0 : c == shape;
+  });
+}
+
+// By the id or the URL in the path.
+Result<WorkerView> FindWorker(const Services& services, const http::Request& request) {
+  const std::string_view name = std::string_view(request.path).substr(kWorkersPrefix.size());
+  auto view = services.registry->View(name);
+  if (view.ok() || IsUuid(name.substr(0, name.find('@'))) || name.find(':') != std::string_view::npos) return view;
+  return Error(Code::kInvalidArgument, "\"{}\" is neither the id of a worker (a UUID, see GET /workers) nor a URL", name);
+}
 
 asio::awaitable<http::Response> GetWorker(std::shared_ptr<Services> services, http::Request& request) {
-  const auto view = services->registry->View(IdOf(request));
+  const auto view = FindWorker(*services, request);
   if (!view.ok()) co_return ApiError(view.status());
-  co_return JsonResponse(200, json::serialize(Describe(*view)));
+  json::object body = Describe(*view);
+  if (!view->was_healthy) body["job_status"] = DescribeJob(*view);
+  co_return JsonResponse(200, json::serialize(body));
 }
 
 asio::awaitable<http::Response> PutWorker(std::shared_ptr<Services> services, http::Request& request) {
   const auto body = BodyObject(request);
   if (!body.ok()) co_return ApiError(body.status());
-  const auto view = services->registry->View(IdOf(request));
+  const auto view = FindWorker(*services, request);
   if (!view.ok()) co_return ApiError(view.status());
   if (const Status known = CheckKnownFields(*body); !known.ok()) co_return ApiError(known);
   for (const char* fixed : {"url", "worker_type", "bootstrap_port", "disable_health_check"}) {
@@ -151,7 +180,7 @@ asio::awaitable<http::Response> PutWorker(std::shared_ptr<Services> services, ht
 }
 
 asio::awaitable<http::Response> DeleteWorker(std::shared_ptr<Services> services, http::Request& request) {
-  const auto view = services->registry->View(IdOf(request));
+  const auto view = FindWorker(*services, request);
   if (!view.ok()) co_return ApiError(view.status());
   const Status removed = services->registry->Remove(view->worker->id());
   if (!removed.ok()) co_return ApiError(removed);

@@ -112,3 +112,38 @@ def test_the_router_answers_when_halves_do_not_fit(router):
         begin = time.time()
         status, text = http(cluster.url + "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 2}}, 60)
         assert status >= 500 and time.time() - begin < 15, (status, text)
+
+
+def test_a_prefill_added_as_decode_takes_no_requests():
+    with Cluster(1, 1) as cluster:
+        wrong = Server("wrong", cluster.log_dir, mode="prefill")
+        try:
+            wrong.wait()
+            status, text = http(cluster.url + "/workers", {"url": wrong.url, "worker_type": "decode"})
+            assert status == 202, text
+            location = cluster.url + json.loads(text)["location"]
+            end = time.time() + 10
+            while "reason" not in (row := json.loads(http(location)[1])):
+                assert time.time() < end, row
+                time.sleep(0.05)
+            for word in (wrong.url, "decode", "prefill", "--disaggregation-mode"):
+                assert word in row["reason"], row
+            assert not row["is_healthy"] and row["job_status"]["status"] == "failed", row
+            body = {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 2}}
+            for _ in range(10):
+                assert post(cluster.url + "/generate", body)["meta_info"]["completion_tokens"] == 2
+            assert row["reason"] in cluster.router.log.read_text()
+            # Restarted as what it was added as, it is used.
+            wrong.kill()
+            wrong.arguments[wrong.arguments.index("--disaggregation-mode") + 1] = "decode"
+            wrong.start()
+            wrong.wait()
+            end = time.time() + 10
+            while not (row := json.loads(http(location)[1]))["is_healthy"]:
+                assert time.time() < end, row
+                time.sleep(0.05)
+            assert "reason" not in row and "job_status" not in row, row
+            for _ in range(4):
+                assert post(cluster.url + "/generate", body)["meta_info"]["completion_tokens"] == 2
+        finally:
+            wrong.stop()
