@@ -23,6 +23,9 @@ constexpr Duration kRegisterTime = std::chrono::seconds(8);
 constexpr Duration kRetryPause = std::chrono::milliseconds(50);
 constexpr size_t kMaxReason = 4096;  // bytes of a refusal
 
+// Prefill did not answer. What this machine lacks to ask says nothing about prefill.
+bool IsSilence(const Status& status) { return !status.ok() && status.code() != Code::kResourceExhausted; }
+
 }  // namespace
 
 PrefillPeer::PrefillPeer(PeerContext context, http::Origin origin, std::function<void(Status)> on_lost)
@@ -90,15 +93,15 @@ asio::awaitable<Result<uint64_t>> PrefillPeer::AskInstance() {
   ByteWriter body;
   body.Put(context_.link->self.instance);
   const auto reply = co_await Post("/baton/v1/heartbeat", std::move(body).bytes(), 5s);
-  mute_ = true;
+  mute_ = IsSilence(reply.status());
   if (!reply.ok()) co_return reply.status().Prefixed("asking prefill who it is");
   ByteReader reader(reply->body);
   const auto instance = reader.Get<uint64_t>();
-  if ((reply->status != 200 && reply->status != 409) || reader.failed()) {
+  mute_ = (reply->status != 200 && reply->status != 409) || reader.failed();
+  if (mute_) {
     co_return Error(Code::kUnavailable, "{} is not the bootstrap port of a Baton prefill server (HTTP {})",
                     origin_.ToString(), reply->status);
   }
-  mute_ = false;
   co_return instance;
 }
 
@@ -108,8 +111,8 @@ asio::awaitable<Status> PrefillPeer::TryRegister(TimePoint deadline) {
   PeerInfo me = link.Introduce();
   me.pairing = pairing_ = random();
   auto line = co_await context_.client->Start(origin_, MakePost("/baton/v1/register", Encode(me)), deadline);
-  mute_ = !line.ok();
-  if (mute_) co_return line.status().Prefixed("registering with prefill");
+  mute_ = IsSilence(line.status());
+  if (!line.ok()) co_return line.status().Prefixed("registering with prefill");
   if ((*line)->status() != 200) {
     // Neither side is broken: they do not fit, or cannot reach one another.
     const auto why = co_await (*line)->ReadAll(deadline, kMaxReason);
