@@ -136,11 +136,7 @@ void EngineImpl::ExportMetrics(metrics::Registry& registry) {
                                              core_.fabric().rail_stats());
 }
 
-Result<std::unique_ptr<Fabric>> JoinAll(const Options& options, std::vector<std::unique_ptr<Fabric>> rails) {
-  if (options.cuda_device && !rails.front()->traits().registers_cuda)
-    return Error(Code::kUnsupported,
-                 "memory of GPUs goes through host memory here, which needs a single rail: name no rails, or "
-                 "use a libfabric with FI_HMEM");
+std::unique_ptr<Fabric> JoinAll(const Options& options, std::vector<std::unique_ptr<Fabric>> rails) {
   if (rails.size() > kMaxRails) {
     log::warn("transfer: {} rails can be opened, the first {} are used", rails.size(), kMaxRails);
     rails.resize(kMaxRails);
@@ -172,8 +168,9 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
   }
   Result<LibfabricFabrics> opened = OpenLibfabricFabrics(options);
   if (!opened) return opened.status();
-  if (opened->rails) return JoinAll(options, std::move(opened->fabrics));
-  return cuda::WrapForDeviceMemory(std::move(opened->fabrics.front()), options.cuda_device);
+  std::unique_ptr<Fabric> fabric =
+      opened->rails ? JoinAll(options, std::move(opened->fabrics)) : std::move(opened->fabrics.front());
+  return cuda::WrapForDeviceMemory(std::move(fabric), options.cuda_device);
 }
 
 uint64_t RandomEpoch() {

@@ -128,6 +128,9 @@ void JoinedRails::Revoke(const MemoryKey& key) {
   for (size_t r = 0; r < rails_.size(); ++r) rails_[r].fabric->Revoke(exposure->second.keys[r]);
   const auto invitation = invitations_.find(exposure->second.invitation);
   exposures_.erase(exposure);
+  // Taken back before it was sent: its number is the next one's. (One among others leaves a gap that
+  // Invite fills.)
+  while (!fresh_.empty() && !exposures_.contains(fresh_.back())) fresh_.pop_back();
   if (invitation == invitations_.end() || --invitation->second.keys > 0) return;
   for (size_t r = 0; r < rails_.size(); ++r) rails_[r].fabric->Revoke(invitation->second.pads[r]);
   invitations_.erase(invitation);
@@ -156,30 +159,38 @@ Status JoinedRails::MakePads() {
 }
 
 Result<std::string> JoinedRails::Invite() {
+  // What was exposed is this invitation's, whatever becomes of it.
+  const uint64_t number = next_invitation_++;
+  const std::vector<uint64_t> ids = std::exchange(fresh_, {});
   if (Status s = MakePads(); !s.ok()) return s;
-  RailsInvitation out;
-  for (const uint64_t id : fresh_) {
+  RailsInvitation out{.rails = {}, .ids = ids, .keys = {}};
+  Invitation made;
+  for (const uint64_t id : ids) {
     const auto exposure = exposures_.find(id);
-    if (exposure == exposures_.end()) continue;  // taken back before it was sent
-    out.ids.push_back(id);
-    out.keys.insert(out.keys.end(), exposure->second.keys.begin(), exposure->second.keys.end());
+    const bool taken_back = exposure == exposures_.end();
+    made.keys += !taken_back;
+    const std::vector<MemoryKey> keys = taken_back ? std::vector<MemoryKey>(rails_.size()) : exposure->second.keys;
+    out.keys.insert(out.keys.end(), keys.begin(), keys.end());
   }
-  Invitation made{.keys = static_cast<uint32_t>(out.ids.size()), .pads = {}};
+  const Status opened = InviteOnRails(out, made.pads);
+  if (!opened.ok() || made.keys == 0)
+    for (size_t r = 0; r < made.pads.size(); ++r) rails_[r].fabric->Revoke(made.pads[r]);
+  if (!opened.ok()) return opened;
+  if (made.keys > 0) invitations_[number] = std::move(made);
+  return EncodeRails(out);
+}
+
+// The rails' addresses, and a pad of each for this invitation.
+Status JoinedRails::InviteOnRails(RailsInvitation& out, std::vector<MemoryKey>& pads) {
   for (Rail& rail : rails_) {
     Result<MemoryKey> pad = rail.fabric->Expose(rail.pad_region);
-    if (!pad) {
-      for (size_t r = 0; r < made.pads.size(); ++r) rails_[r].fabric->Revoke(made.pads[r]);
-      return pad.status();
-    }
-    made.pads.push_back(*pad);
+    if (!pad) return pad.status();
+    pads.push_back(*pad);
     Result<std::string> address = rail.fabric->Invite();
     if (!address) return address.status();
     out.rails.push_back({*std::move(address), rail.fabric->traits().renews_keys, *pad});
   }
-  if (made.keys > 0) invitations_[next_invitation_] = std::move(made);
-  ++next_invitation_;
-  fresh_.clear();
-  return EncodeRails(out);
+  return Status::Ok();
 }
 
 // ---- peers -------------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ class JoinedRails final : public Fabric {
   void FillTraits();
   void OpenWaitFd();
   Status MakePads();
+  Status InviteOnRails(RailsInvitation& out, std::vector<MemoryKey>& pads);
   Path* Pick(Peer& peer, uint64_t bytes, TimePoint now);
   bool HasRoom(const Path& path) const;
   PostResult PostOn(Path& path, const WriteRequest& request, TimePoint now, Status& why);
