@@ -99,6 +99,7 @@ class JoinedRails final : public Fabric {
   void OnProbeDone(Peer& peer, Path& path, const Completion& completion, TimePoint now);
   bool Reach(Peer& peer, Path& path);
   void Sever(Peer& peer, Path& path);
+  void OweTries(Peer& peer, const Path& lost, TimePoint now);
   void ClosePath(Peer& peer, Path& path, const Status& why, TimePoint now);
   void GiveUpOps(Peer& peer, Path& path, const Status& why);
   bool Drains(const Path& path) const;

@@ -39,6 +39,7 @@ struct Path {
   bool inserted = false;   // `handle` is the local rail's
   uint32_t failed_tries = 0;  // before the first path of the peer was open
   bool not_yet = false;    // the last probe was turned away, but the peer is there: it may not know us yet
+  bool owed = false;       // a try, since the peer's last open path was lost
   uint64_t handle = 0;
   uint64_t bytes_in_flight = 0;
   uint32_t in_flight = 0;  // probes not counted

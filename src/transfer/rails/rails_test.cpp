@@ -220,6 +220,28 @@ TEST_P(Rails, OneAfterTheOtherMayGoAndComeBack) {
   EXPECT_EQ(sender_->core->usage().sends_live, 0u);
 }
 
+// The last rail goes when the other one is back, but not yet tried: that is no loss of the peer.
+TEST_P(Rails, TheLastMayGoWhenAnotherIsJustBack) {
+  for (const LoopbackLink how : {LoopbackLink::kSilent, LoopbackLink::kBroken}) {
+    network_->SetFaults({});
+    Make(2, 2);
+    network_->SetFaults({.min_delay = 100us, .max_delay = 1ms});
+    for (uint64_t turn = 0; turn < 6; ++turn) {
+      network_->SetLink(receiver_->addresses[turn % 2], how);
+      ASSERT_TRUE(End(Begin(turn))) << "turn " << turn << ": " << why_;
+      Run(4s);  // it is tried once a second now
+      const Moved moved = Begin(turn + 100);
+      Step();
+      network_->SetLink(receiver_->addresses[turn % 2], LoopbackLink::kUp);
+      network_->SetLink(receiver_->addresses[1 - turn % 2], how);
+      ASSERT_TRUE(End(moved)) << "turn " << turn << ": " << why_;
+      network_->SetLink(receiver_->addresses[1 - turn % 2], LoopbackLink::kUp);
+      Run(2s);
+    }
+    EXPECT_EQ(sender_->Count(Event::Kind::kPeerLost) + receiver_->Count(Event::Kind::kPeerLost), 0u);
+  }
+}
+
 TEST_P(Rails, LosingAllLosesThePeer) {
   for (const LoopbackLink how : {LoopbackLink::kSilent, LoopbackLink::kBroken}) {
     network_->SetFaults({});
