@@ -242,9 +242,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
       .peer_timeout = options.peer_timeout,
       .epoch = RandomEpoch(),
       .control_wait = options.control_wait,
-      .least_in_flight = traits.hardware_rdma          ? Pacer::kFloor
-                         : traits.device_path == "ipc" ? Pacer::kDeviceFloor
-                                                       : Pacer::kSoftwareFloor,
+      .least_in_flight = traits.least_in_flight,
       .checksum = options.checksum,
       .max_peers = std::min(kMailboxCells, traits.max_invitations)};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));

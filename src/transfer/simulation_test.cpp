@@ -880,7 +880,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
       scenario.crash_node = static_cast<int>(scenario.seed / 300 % kNodes);
     }
     if (schedules % 3 != 2) scenario.rails = 1 + static_cast<int>(scenario.seed / 900 % 4);
-    scenario.staged = true;
+    scenario.staged = schedules % 4 == 1;
     done += RunScenario(scenario);
     if (failed()) {
       std::printf("FAILED: replay with --seed %s\n", scenario.ToString().c_str());

@@ -42,6 +42,10 @@ class StagedFabric final : public Fabric {
   }
   Result<MemoryKey> Renew(const MemoryKey& key) override;
   void Follow(uint64_t peer, const MemoryKey& key) override;
+  std::string NameOf(std::string_view address) const override {
+    const Result<StagedAddress> parsed = ParseAddress(address);
+    return parsed.ok() ? inner_->NameOf(parsed->inner) : "";
+  }
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;

@@ -56,7 +56,8 @@ struct CellHeader {
   uint32_t place = 0;            // and where
   uint32_t bytes = 0;            // behind this header
   uint32_t imm = 0;
-  uint32_t reserved[3] = {};
+  uint32_t again = 0;            // not 0: a question, whether it has landed
+  uint32_t reserved[2] = {};
 };
 static_assert(sizeof(CellHeader) == kCellUnit);
 

@@ -161,6 +161,8 @@ void OutgoingRing::Ask(TimePoint now, const Report& report) {
   if (asked_ == kMostAsked || now - heard_at_ < kAskAgain) return;
   Status why;
   Piece& piece = pieces_[head_ % kMaxCells];
+  constexpr uint32_t kYes = 1;
+  std::memcpy(staging_->data() + piece.offset + offsetof(CellHeader, again), &kYes, sizeof kYes);
   const PostResult result = PostBelow(piece, sizeof(CellHeader), now, why);
   if (result == PostResult::kFailed) Fail(why, report);
   if (result != PostResult::kPosted) return;
@@ -303,10 +305,11 @@ void IncomingArea::OnCell(uint32_t offset) {
   CellHeader header;
   std::memcpy(&header, staging_->data() + offset, sizeof header);
   if (header.tag != tag_) return;  // of an area that had this number before
-  if (refused_ || header.sequence < next_) {  // asks
+  if (header.again && (refused_ || header.sequence < next_)) {
     retell_ = true;
     return;
   }
+  if (header.sequence < next_) return Refuse(EPROTO);
   if (header.sequence - reported_ >= kMaxCells) return Refuse(EPROTO);
   arrived_[header.sequence % kMaxCells] = offset;
 }

@@ -89,6 +89,17 @@ Status Endpoint::ReadAddress() {
   return Status::Ok();
 }
 
+// "fi_sockaddr_in://10.0.0.7:41234" without what kind of address it is.
+std::string Endpoint::NameOf(std::string_view peer) const {
+  if (peer.size() != address.size()) return {};
+  char text[256] = "";
+  size_t size = sizeof text;
+  fi_av_straddr(av.get(), peer.data(), text, &size);
+  const std::string_view name(text);
+  const size_t scheme = name.find("://");
+  return std::string(scheme == name.npos ? name : name.substr(scheme + 3));
+}
+
 Result<uint64_t> Endpoint::Insert(std::string_view peer) {
   // Addresses of one provider have one size; shm's are strings that end in a zero byte.
   const bool text = info().addr_format == FI_ADDR_STR;

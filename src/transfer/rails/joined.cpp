@@ -59,6 +59,7 @@ void JoinedRails::FillTraits() {
     const FabricTraits& rail = rails_[r].fabric->traits();
     traits_.rails.push_back(stats_->rails[r].name);
     traits_.hardware_rdma = traits_.hardware_rdma && rail.hardware_rdma;
+    traits_.least_in_flight = std::max(traits_.least_in_flight, rail.least_in_flight);
     if (rail.write_path != traits_.write_path) traits_.write_path = "mixed";
     traits_.max_write_bytes = std::min(traits_.max_write_bytes, rail.max_write_bytes);
     traits_.max_in_flight += rail.max_in_flight;
@@ -194,6 +195,14 @@ Status JoinedRails::InviteOnRails(RailsInvitation& out, std::vector<MemoryKey>& 
 }
 
 // ---- peers -------------------------------------------------------------------------------------
+
+std::string JoinedRails::NameOf(std::string_view address) const {
+  const Result<RailsInvitation> theirs = ParseRails(address);
+  std::string names;
+  for (size_t r = 0; theirs.ok() && r < theirs->rails.size(); ++r)
+    names += (r ? "," : "") + rails_[0].fabric->NameOf(theirs->rails[r].address);
+  return names;
+}
 
 Result<uint64_t> JoinedRails::Insert(std::string_view address) {
   if (Status s = MakePads(); !s.ok()) return s;

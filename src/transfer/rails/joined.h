@@ -30,6 +30,7 @@ class JoinedRails final : public Fabric {
   Ways TakeDoubts(uint64_t peer) override;
   void CloseWays(uint64_t peer, const Ways& ways, TimePoint now) override;
   Result<MemoryKey> Renew(const MemoryKey& key) override;
+  std::string NameOf(std::string_view address) const override;
   Result<uint64_t> Insert(std::string_view address) override;
   void Follow(uint64_t peer, const MemoryKey& key) override;
   void Remove(uint64_t peer) override;
