@@ -244,7 +244,7 @@ void JoinedRails::GiveUpOps(Peer& peer, Path& path, const Status& why) {
   if (path.ops) peer.doubts.Add(path.local, path.remote);
   while (RailOp* op = path.ops) {
     OpContext* const owner = op->owner;
-    Unlink(op);
+    TakeOff(op);
     op->path = nullptr;
     op->owner = nullptr;
     Report(owner, in_doubt, why);

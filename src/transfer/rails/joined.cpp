@@ -334,7 +334,7 @@ PostResult JoinedRails::PostOn(Path& path, const WriteRequest& request, TimePoin
   on_rail.context = &op->context;
   const PostResult result = rails_[path.local].fabric->Write(on_rail, now, why);
   if (result != PostResult::kPosted) {
-    Unlink(op);
+    TakeOff(op);
     ops_.Put(op);
     return result;
   }
@@ -350,9 +350,7 @@ RailOp* JoinedRails::TakeOp(Path& path, OpContext* owner, uint64_t bytes, TimePo
   op->path = &path;
   op->bytes = bytes;
   op->posted_at = now;
-  op->next = path.ops;
-  if (path.ops) path.ops->previous = op;
-  path.ops = op;
+  Link(path.ops, op);
   if (path.in_flight++ == 0 && !path.probe) path.heard_at = now;
   path.bytes_in_flight += bytes;
   op->ahead = path.bytes_in_flight;
@@ -363,10 +361,9 @@ RailOp* JoinedRails::TakeOp(Path& path, OpContext* owner, uint64_t bytes, TimePo
   return op;
 }
 
-void JoinedRails::Unlink(RailOp* op) {
+void JoinedRails::TakeOff(RailOp* op) {
   Path& path = *op->path;
-  (op->previous ? op->previous->next : path.ops) = op->next;
-  if (op->next) op->next->previous = op->previous;
+  Unlink(path.ops, op);
   --path.in_flight;
   path.bytes_in_flight -= op->bytes;
   --rails_[path.local].in_flight;
@@ -433,7 +430,7 @@ bool JoinedRails::TakeCompletion(uint32_t rail, Completion& completion, TimePoin
   OpContext* const owner = op->owner;
   const Duration took = now - op->posted_at;
   const uint64_t ahead = op->ahead;
-  Unlink(op);
+  TakeOff(op);
   ops_.Put(op);
   if (completion.kind == Completion::Kind::kDone) {
     path->heard_at = now;

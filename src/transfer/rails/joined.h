@@ -79,7 +79,7 @@ class JoinedRails final : public Fabric {
   bool HasRoom(const Path& path) const;
   PostResult PostOn(Path& path, const WriteRequest& request, TimePoint now, Status& why);
   RailOp* TakeOp(Path& path, OpContext* owner, uint64_t bytes, TimePoint now);
-  void Unlink(RailOp* op);
+  void TakeOff(RailOp* op);
   bool TakeCompletion(uint32_t rail, Completion& completion, TimePoint now);
   bool OnRailPeerGone(uint32_t rail, const Completion& completion, TimePoint now);
   void Report(OpContext* owner, bool in_doubt, const Status& why);
@@ -108,7 +108,7 @@ class JoinedRails final : public Fabric {
   const RailTimes times_;
   FabricTraits traits_;
   std::shared_ptr<RailsStats> stats_;
-  RailOpPool ops_;
+  OpPool<RailOp> ops_;
   std::vector<std::vector<uint32_t>> regions_;  // [region][rail] -> the rail's
   std::unordered_map<uint64_t, Exposure> exposures_;
   std::unordered_map<uint64_t, Invitation> invitations_;
