@@ -1,6 +1,8 @@
 #include "transfer/libfabric/endpoint.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <vector>
 
 #include "common/log.h"
@@ -11,6 +13,12 @@ namespace baton::transfer {
 namespace {
 
 constexpr size_t kMinCqEntries = 8192;
+
+size_t OpenFiles() {
+  std::error_code error;
+  const std::filesystem::directory_iterator files("/proc/self/fd", error);
+  return static_cast<size_t>(std::distance(begin(files), end(files)));
+}
 
 }  // namespace
 
@@ -155,11 +163,10 @@ void Endpoint::TuneConnection(uint64_t peer) {
 
 // rxm (1.17 at least) crashes in fi_av_remove when it keeps the record of a connection that is not
 // there: one that broke, or could not even begin. An empty write to nowhere makes it begin one anew,
-// or tells that it cannot: then nothing is connected. Each such write also takes up what has happened
-// to the connection meanwhile, which may have ended it: so the last of some counts, with nothing left to
-// take up. Two ends that leave each other at once met that within a thousand times.
+// or tells that it cannot: then nothing is connected. Such a write may also take up the news that the
+// connection has ended, and says the same as before; but then a socket is closed by it, so it is asked again.
 bool Endpoint::HasConnection(fi_addr_t handle) {
-  constexpr int kTries = 4;
+  constexpr int kTries = 8;
   const iovec source{address.data(), 0};
   const fi_rma_iov target{};
   void* desc = nullptr;
@@ -171,7 +178,11 @@ bool Endpoint::HasConnection(fi_addr_t handle) {
   message.rma_iov = &target;
   message.rma_iov_count = 1;
   ssize_t result = -FI_EAGAIN;
-  for (int i = 0; i < kTries && result == -FI_EAGAIN; ++i) result = fi_writemsg(ep.get(), &message, 0);
+  for (int i = 0; i < kTries; ++i) {
+    const size_t before = OpenFiles();
+    result = fi_writemsg(ep.get(), &message, 0);
+    if (result != -FI_EAGAIN || OpenFiles() >= before) break;
+  }
   return result == 0 || result == -FI_EAGAIN;
 }
 
