@@ -2,10 +2,12 @@
 #include "bench/transfer_bench.h"
 
 #include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "bench/transfer_blocks.h"
 #include "bench/transfer_messages.h"
@@ -21,6 +23,7 @@ using transfer::SendId;
 using transfer::Slot;
 
 constexpr size_t kMaxBlob = 1 << 20;
+constexpr std::array<std::string_view, 3> kClasses = {"control", "decode", "background"};  // as transfer::Priority
 
 double Percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
@@ -45,7 +48,8 @@ class Writer {
     engine.host = link_.LocalHost();
     engine.cuda_device = AnnouncedDevice(options_.provider, options_.local_device, options_.remote_device);
     const uint64_t smallest = *std::min_element(options_.block_kib.begin(), options_.block_kib.end());
-    engine.max_queued_runs = std::max<uint32_t>(1 << 16, static_cast<uint32_t>(options_.total_mib * 1024 / smallest) + 1);
+    engine.max_queued_runs = std::max<uint32_t>(1 << 16, static_cast<uint32_t>((1 + kLoadsOfClass * options_.classes.size()) *
+                                                                       (options_.total_mib * 1024 / smallest)) + 1);
     engine.max_sends = std::max(engine.max_sends, options_.queue_depth);
     auto opened = Engine::Open(engine, [this](const Event& event) { OnEvent(event); });
     if (!opened.ok()) return opened.status();
@@ -75,41 +79,76 @@ class Writer {
 
   const transfer::FabricReport& report() const { return engine_->report(); }
 
-  Result<TransferBenchRow> Measure(uint64_t block_kib) {
-    TransferBenchRow row;
+  // A row for each class.
+  Result<std::vector<TransferBenchRow>> Measure(uint64_t block_kib) {
     const uint64_t block_bytes = block_kib << 10;
     const auto blocks = static_cast<uint32_t>((options_.total_mib << 20) / block_bytes);
-    row.provider = report().provider;
-    row.fabric = report().fabric;
-    row.total_mib = options_.total_mib;
-    row.block_kib = block_kib;
-    row.blocks = blocks;
+    std::vector<TransferBenchRow> rows(options_.classes.size());
     const uint64_t pattern = block_kib * 7919 + 1;
     if (Status s = FillPattern(pool_->span(), pattern); !s.ok()) return s;
     ByteWriter clear;
     clear.Put(TransferRequest::kClear);
     std::string reply;
     if (Status s = Call(clear, reply); !s.ok()) return s;
-    std::vector<double> seconds;
+    std::vector<std::vector<double>> seconds(rows.size());
+    uint64_t wrong = 0;
     for (int round = -1; round < options_.rounds; ++round) {  // the first touches the pages
       const uint64_t order_seed = block_kib * 1000 + static_cast<uint64_t>(round + 1);
-      Result<double> took = Round(MakeBlockOrder(blocks, options_.scattered, order_seed), block_bytes);
-      if (!took.ok()) return took.status();
-      if (round >= 0) seconds.push_back(*took);
-      Result<uint64_t> wrong = Verify(block_bytes, blocks, order_seed, pattern);
-      if (!wrong.ok()) return wrong.status();
-      row.wrong += *wrong;
+      Result<std::vector<Share>> shares = Round(MakeBlockOrder(blocks, options_.scattered, order_seed), block_bytes);
+      if (!shares.ok()) return shares.status();
+      for (size_t c = 0; c < rows.size(); ++c) {
+        rows[c].blocks = (*shares)[c].blocks;
+        if (round >= 0) seconds[c].push_back((*shares)[c].seconds);
+      }
+      Result<uint64_t> bad = Verify(block_bytes, blocks, order_seed, pattern);
+      if (!bad.ok()) return bad.status();
+      wrong += *bad;
     }
-    const double moved = static_cast<double>(blocks * block_bytes);
-    row.milliseconds = Percentile(seconds, 0.5) * 1e3;
-    row.gbps = moved / Percentile(seconds, 0.5) / 1e9;
-    row.best_gbps = moved / Percentile(seconds, 0) / 1e9;
-    if (Status s = MeasureLatency(block_bytes, blocks, row); !s.ok()) return s;
-    if (Status s = MeasureCeiling(block_bytes, blocks, row); !s.ok()) return s;
-    return row;
+    for (size_t c = 0; c < rows.size(); ++c)
+      if (Status s = Fill(rows[c], options_.classes[c], block_kib, blocks, seconds[c]); !s.ok()) return s;
+    rows[0].wrong = wrong;  // of all: whose they are is not told
+    if (Status s = MeasureCeiling(block_bytes, blocks, rows[0]); !s.ok()) return s;
+    for (TransferBenchRow& row : rows) {
+      row.ceiling = rows[0].ceiling;
+      row.ceiling_gbps = rows[0].ceiling_gbps;
+    }
+    return rows;
   }
 
  private:
+  // What one class moved in a round.
+  struct Share {
+    uint64_t blocks = 0;
+    double seconds = 0;  // from the start of all to its own end
+  };
+  struct Ended {
+    Status status;
+    TimePoint at{};
+  };
+  // A transfer of all blocks that keeps the way busy.
+  struct Load {
+    transfer::Priority priority{};
+    Slot slot;
+    SendId send{};
+    uint32_t writes = 0;
+  };
+  static constexpr size_t kLoadsOfClass = 2;
+
+  // What the rounds took, and single blocks take.
+  Status Fill(TransferBenchRow& row, transfer::Priority priority, uint64_t block_kib, uint32_t blocks,
+              const std::vector<double>& seconds) {
+    row.priority = priority;
+    row.provider = report().provider;
+    row.fabric = report().fabric;
+    row.total_mib = options_.total_mib;
+    row.block_kib = block_kib;
+    const double moved = static_cast<double>(row.blocks * (block_kib << 10));
+    row.milliseconds = Percentile(seconds, 0.5) * 1e3;
+    row.gbps = moved / Percentile(seconds, 0.5) / 1e9;
+    row.best_gbps = moved / Percentile(seconds, 0) / 1e9;
+    return MeasureLatency(block_kib << 10, blocks, row);
+  }
+
   // Sends a request; the reply's first string is its error.
   Status Call(const ByteWriter& request, std::string& reply) {
     Result<std::string> answer = link_.Call(request.bytes(), Now() + options_.timeout);
@@ -150,8 +189,8 @@ class Writer {
     return Call(request, reply);
   }
 
-  Result<SendId> Post(Slot slot, std::span<const Run> runs, uint32_t& writes) {
-    auto send = engine_->Begin(peer_, slot, {0}, {0}, Now() + options_.timeout);
+  Result<SendId> Post(Slot slot, std::span<const Run> runs, transfer::Priority priority, uint32_t& writes) {
+    auto send = engine_->Begin(peer_, slot, {0}, {0}, Now() + options_.timeout, priority);
     if (!send.ok()) return send.status();
     auto pushed = engine_->Push(*send, runs);
     engine_->Finish(*send);
@@ -160,49 +199,96 @@ class Writer {
     return *send;
   }
 
-  // Seconds for all blocks in queue_depth transfers.
-  Result<double> Round(const BlockOrder& order, uint64_t block_bytes) {
+  static std::vector<Run> RunsOf(const BlockOrder& order, uint64_t block_bytes) {
     std::vector<Run> runs(order.from.size());
     for (size_t i = 0; i < runs.size(); ++i)
       runs[i] = {order.from[i] * block_bytes, order.to[i] * block_bytes, block_bytes};
-    const auto depth = static_cast<uint32_t>(std::min<size_t>(options_.queue_depth, runs.size()));
+    return runs;
+  }
+
+  // All blocks, in queue_depth transfers of each class.
+  Result<std::vector<Share>> Round(const BlockOrder& order, uint64_t block_bytes) {
+    const std::vector<Run> runs = RunsOf(order, block_bytes);
+    const size_t classes = options_.classes.size();
+    const auto depth = static_cast<uint32_t>(std::min<size_t>(options_.queue_depth * classes, runs.size()));
     Result<std::vector<Slot>> slots = Grant(depth);
     if (!slots.ok()) return slots.status();
     std::vector<uint32_t> writes(depth);
     std::vector<SendId> sends;
+    std::vector<Share> shares(classes);
     const TimePoint start = Now();
     for (uint32_t i = 0; i < depth; ++i) {
       const size_t first = runs.size() * i / depth, end = runs.size() * (i + 1) / depth;
-      Result<SendId> send = Post((*slots)[i], std::span(runs).subspan(first, end - first), writes[i]);
+      Result<SendId> send =
+          Post((*slots)[i], std::span(runs).subspan(first, end - first), options_.classes[i % classes], writes[i]);
       if (!send.ok()) return send.status();
+      shares[i % classes].blocks += end - first;
       sends.push_back(*send);
     }
-    for (const SendId send : sends)
-      if (Status s = WaitFor(send); !s.ok()) return s;
-    const double seconds = Seconds(Now() - start);
+    for (uint32_t i = 0; i < depth; ++i) {
+      const Ended ended = WaitFor(sends[i]);
+      if (!ended.status.ok()) return ended.status;
+      Share& share = shares[i % classes];
+      share.seconds = std::max(share.seconds, Seconds(ended.at - start));
+    }
     if (Status s = Seal(*slots, writes); !s.ok()) return s;
-    return seconds;
+    return shares;
   }
 
+  // One block at a time, while the other classes move all they can.
   Status MeasureLatency(uint64_t block_bytes, uint32_t blocks, TransferBenchRow& row) {
     const auto samples = static_cast<uint32_t>(options_.latency_samples);
     if (samples == 0) return Status::Ok();
     const BlockOrder order = MakeBlockOrder(blocks, options_.scattered, block_bytes);
+    const std::vector<Run> runs = RunsOf(order, block_bytes);
     Result<std::vector<Slot>> slots = Grant(samples);
     if (!slots.ok()) return slots.status();
     std::vector<uint32_t> writes(samples);
     std::vector<double> microseconds;
+    std::vector<Load> loads;
     for (uint32_t i = 0; i < samples; ++i) {
-      const Run run{order.from[i % blocks] * block_bytes, order.to[i % blocks] * block_bytes, block_bytes};
+      if (Status s = KeepBusy(row.priority, runs, loads); !s.ok()) return s;
       const TimePoint start = Now();
-      Result<SendId> send = Post((*slots)[i], {&run, 1}, writes[i]);
+      Result<SendId> send = Post((*slots)[i], {&runs[i % blocks], 1}, row.priority, writes[i]);
       if (!send.ok()) return send.status();
-      if (Status s = WaitFor(*send); !s.ok()) return s;
-      microseconds.push_back(Seconds(Now() - start) * 1e6);
+      const Ended ended = WaitFor(*send);
+      if (!ended.status.ok()) return ended.status;
+      microseconds.push_back(Seconds(ended.at - start) * 1e6);
     }
+    for (const Load& load : loads)
+      if (Status s = EndLoad(load); !s.ok()) return s;
     row.p50_us = Percentile(microseconds, 0.5);
     row.p99_us = Percentile(microseconds, 0.99);
     return Seal(*slots, writes);
+  }
+
+  Status KeepBusy(transfer::Priority measured, const std::vector<Run>& runs, std::vector<Load>& loads) {
+    for (const transfer::Priority other : options_.classes) {
+      if (other == measured) continue;
+      size_t live = 0;
+      for (size_t i = 0; i < loads.size();) {
+        if (loads[i].priority != other || !HasEnded(loads[i].send)) {
+          live += loads[i++].priority == other;
+          continue;
+        }
+        if (Status s = EndLoad(loads[i]); !s.ok()) return s;
+        loads.erase(loads.begin() + static_cast<ptrdiff_t>(i));
+      }
+      for (; live < kLoadsOfClass; ++live) {
+        Result<std::vector<Slot>> slot = Grant(1);
+        if (!slot.ok()) return slot.status();
+        Load load{.priority = other, .slot = (*slot)[0]};
+        Result<SendId> send = Post(load.slot, runs, other, load.writes);
+        if (!send.ok()) return send.status();
+        load.send = *send;
+        loads.push_back(load);
+      }
+    }
+    return Status::Ok();
+  }
+  Status EndLoad(const Load& load) {
+    const Ended ended = WaitFor(load.send);
+    return ended.status.ok() ? Seal({load.slot}, {load.writes}) : ended.status;
   }
 
   Status MeasureCeiling(uint64_t block_bytes, uint32_t blocks, TransferBenchRow& row) {
@@ -260,14 +346,19 @@ class Writer {
   void OnEvent(const Event& event) {
     if (event.kind != Event::Kind::kSendDone && event.kind != Event::Kind::kSendFailed) return;
     const std::lock_guard lock(mutex_);
-    ended_[event.send.value] = event.status;
+    ended_[event.send.value] = {event.status, Now()};
     changed_.notify_all();
   }
 
-  Status WaitFor(SendId send) {
+  bool HasEnded(SendId send) {
+    const std::lock_guard lock(mutex_);
+    return ended_.contains(send.value);
+  }
+
+  Ended WaitFor(SendId send) {
     std::unique_lock lock(mutex_);
     if (!changed_.wait_until(lock, Now() + options_.timeout, [&] { return ended_.contains(send.value); }))
-      return Error(Code::kDeadlineExceeded, "a send did not end");
+      return {Error(Code::kDeadlineExceeded, "a send did not end")};
     return std::move(ended_.extract(send.value).mapped());
   }
 
@@ -275,7 +366,7 @@ class Writer {
   const TransferBenchOptions& options_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<uint64_t, Status> ended_;
+  std::map<uint64_t, Ended> ended_;
   std::optional<BenchPool> pool_;  // outlives the engine
   std::unique_ptr<Engine> engine_;
   transfer::PeerId peer_{};
@@ -290,6 +381,8 @@ Status CheckOptions(const TransferBenchOptions& o) {
       return Error(Code::kInvalidArgument, "--block-kib must be between 1 and the total of {} KiB, got {}", o.total_mib * 1024, kib);
   if (o.queue_depth == 0 || o.queue_depth > kMaxGrant)
     return Error(Code::kInvalidArgument, "--queue-depth must be between 1 and {}, got {}", kMaxGrant, o.queue_depth);
+  if (o.classes.empty() || o.classes.size() > 3 || std::set(o.classes.begin(), o.classes.end()).size() != o.classes.size())
+    return Error(Code::kInvalidArgument, "--class needs one to three different classes");
   if (o.rounds < 1 || o.rounds > 1000) return Error(Code::kInvalidArgument, "--rounds must be between 1 and 1000, got {}", o.rounds);
   if (o.latency_samples < 0 || o.latency_samples > static_cast<int>(kMaxGrant))
     return Error(Code::kInvalidArgument, "--latency-samples must be between 0 and {}, got {}", kMaxGrant, o.latency_samples);
@@ -297,6 +390,14 @@ Status CheckOptions(const TransferBenchOptions& o) {
 }
 
 }  // namespace
+
+std::string_view ClassName(transfer::Priority priority) { return kClasses[static_cast<size_t>(priority)]; }
+
+Result<transfer::Priority> ParseClass(std::string_view name) {
+  for (size_t i = 0; i < kClasses.size(); ++i)
+    if (kClasses[i] == name) return static_cast<transfer::Priority>(i);
+  return Error(Code::kInvalidArgument, "class \"{}\": use control, decode or background", name);
+}
 
 json::object TransferBenchRow::ToJson(const TransferBenchOptions& options) const {
   return {{"provider", provider},
@@ -309,6 +410,7 @@ json::object TransferBenchRow::ToJson(const TransferBenchOptions& options) const
           {"local_memory", MemoryName(options.local_device)},
           {"remote_memory", MemoryName(options.remote_device)},
           {"queue_depth", options.queue_depth},
+          {"class", ClassName(priority)},
           {"rounds", options.rounds},
           {"time_ms", milliseconds},
           {"gbps", gbps},
@@ -329,10 +431,12 @@ Status RunTransferBench(TransferLink link, const TransferBenchOptions& options,
   on_open(writer.report().ToString());
   uint64_t wrong = 0;
   for (const uint64_t block_kib : options.block_kib) {
-    const Result<TransferBenchRow> row = writer.Measure(block_kib);
-    if (!row.ok()) return row.status();
-    on_row(*row);
-    wrong += row->wrong;
+    const Result<std::vector<TransferBenchRow>> rows = writer.Measure(block_kib);
+    if (!rows.ok()) return rows.status();
+    for (const TransferBenchRow& row : *rows) {
+      on_row(row);
+      wrong += row.wrong;
+    }
   }
   return wrong ? Error(Code::kDataCorrupt, "{} bytes came out wrong at the target", wrong) : Status::Ok();
 }

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bench/transfer_link.h"
@@ -25,7 +26,8 @@ struct TransferBenchOptions {
   std::vector<std::string> rails;  // of this end (transfer.h)
   uint64_t total_mib = 72;
   std::vector<uint64_t> block_kib = {4, 16, 64, 1024};
-  uint32_t queue_depth = 1;    // transfers at once; each moves its share of the blocks
+  uint32_t queue_depth = 1;    // transfers at once of each class; each moves its share of the blocks
+  std::vector<transfer::Priority> classes = {transfer::Priority::kDecode};  // that the blocks are shared out to
   bool scattered = true;       // block places in random order on both sides
   bool shared_memory = true;   // pools as the server's; false: private memory
   int local_device = -1, remote_device = -1;  // CUDA ordinals of the pools, each on its own host; -1: host memory
@@ -34,8 +36,13 @@ struct TransferBenchOptions {
   Duration timeout = 60s;      // of each step
 };
 
-// One block size.
+std::string_view ClassName(transfer::Priority priority);  // "control", "decode", "background"
+Result<transfer::Priority> ParseClass(std::string_view name);
+
+// One block size and class. Several classes move at once: then figures are of the class's share, from the
+// common start to its own end, and times of single blocks are taken while the others move all they can.
 struct TransferBenchRow {
+  transfer::Priority priority = transfer::Priority::kDecode;
   std::string provider, fabric, ceiling;  // ceiling: "memcpy", "one copy cuda:0 to cuda:1" or "socket stream"
   uint64_t total_mib = 0, block_kib = 0, blocks = 0;
   double milliseconds = 0, gbps = 0, best_gbps = 0, ceiling_gbps = 0;

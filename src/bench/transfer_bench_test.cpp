@@ -67,6 +67,34 @@ TEST(TransferBench, MovesAndChecksEveryBlock) {
   }
 }
 
+// Each class moves its share, and background comes last.
+TEST(TransferBench, ClassesShareTheBlocks) {
+  using transfer::Priority;
+  Pair pair;
+  TransferBenchOptions options = Small(transfer::ProviderKind::kShm);
+  options.total_mib = 32;
+  options.block_kib = {64};
+  options.rounds = 5;
+  options.queue_depth = 2;
+  options.classes = {Priority::kBackground, Priority::kDecode, Priority::kControl};
+  std::vector<TransferBenchRow> rows;
+  const Status status = RunTransferBench(*pair.Connect(), options, [](const std::string&) {},
+                                         [&](const TransferBenchRow& row) { rows.push_back(row); });
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  EXPECT_TRUE(pair.Served().ok());
+  ASSERT_EQ(rows.size(), 3u);
+  uint64_t blocks = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(rows[i].priority, options.classes[i]);
+    EXPECT_EQ(rows[i].ToJson(options).at("class").as_string(), ClassName(options.classes[i]));
+    EXPECT_GT(rows[i].p50_us, 0);
+    blocks += rows[i].blocks;
+  }
+  EXPECT_EQ(blocks, 512u);
+  EXPECT_GT(rows[0].milliseconds, rows[2].milliseconds) << "control was not before background";
+  EXPECT_GT(rows[0].p50_us, rows[2].p50_us) << "a single block of background did not wait";
+}
+
 // On the stand-in for CUDA: the checker works on device memory.
 TEST(TransferBench, MovesDeviceMemory) {
   setenv(transfer::cuda::kLibraryVariable, BATON_CUDA_MOCK, 1);
@@ -99,6 +127,8 @@ TEST(TransferBench, MovesDeviceMemory) {
 TEST(TransferBench, MemoryNames) {
   EXPECT_EQ(*ParseMemory("host"), -1);
   EXPECT_EQ(*ParseMemory("cuda:12"), 12);
+  EXPECT_EQ(*ParseClass("background"), transfer::Priority::kBackground);
+  EXPECT_EQ(ParseClass("urgent").status().code(), Code::kInvalidArgument);
   for (const char* name : {"", "cuda", "cuda:", "cuda:-1", "cuda:1x", "gpu:0"})
     EXPECT_EQ(ParseMemory(name).status().code(), Code::kInvalidArgument) << name;
 }
@@ -131,6 +161,8 @@ TEST(TransferBench, BadOptionsNameTheFlag) {
   check([](auto& o) { o.block_kib = {4, 4097}; }, "--block-kib");
   check([](auto& o) { o.block_kib = {}; }, "--block-kib");
   check([](auto& o) { o.queue_depth = 0; }, "--queue-depth");
+  check([](auto& o) { o.classes = {}; }, "--class");
+  check([](auto& o) { o.classes = {transfer::Priority::kDecode, transfer::Priority::kDecode}; }, "--class");
   check([](auto& o) { o.rounds = 0; }, "--rounds");
   check([](auto& o) { o.latency_samples = 5000; }, "--latency-samples");
 }

@@ -20,6 +20,7 @@ namespace {
 struct TransferFlags {
   bench::TransferBenchOptions options;
   std::string provider = "auto", write_mode = "auto", listen, connect, order = "random", memory = "shared";
+  std::vector<std::string> classes = {"decode"};
   std::string local_memory = "host", remote_memory = "host";
   double timeout_s = 60;
   std::string topology;  // a capture; empty: this machine
@@ -37,14 +38,14 @@ void PrintHeader(const std::string& report, const bench::TransferBenchOptions& o
   fmt::print("# {}\n# from {} to {}\n# {} MiB a round, {} places on both sides, {} transfer{} at once, {} pools, median of {} rounds\n",
              report, bench::MemoryName(o.local_device), bench::MemoryName(o.remote_device), o.total_mib, o.scattered ? "random" : "sequential", o.queue_depth, o.queue_depth == 1 ? "" : "s",
              o.shared_memory ? "shared" : "private", o.rounds);
-  fmt::print("#{:>11}{:>10}{:>12}{:>9}{:>10}{:>10}{:>10}  {}\n", "size", "blocks", "time", "GB/s", "p50", "p99", "ceiling",
+  fmt::print("#{:>11}{:>10}{:>12}{:>12}{:>9}{:>10}{:>10}{:>10}  {}\n", "size", "blocks", "class", "time", "GB/s", "p50", "p99", "ceiling",
              "#wrong");
-  fmt::print("#{:>11}{:>10}{:>12}{:>9}{:>10}{:>10}{:>10}\n", "(B)", "", "(us)", "", "(us)", "(us)", "(GB/s)");
+  fmt::print("#{:>11}{:>10}{:>12}{:>12}{:>9}{:>10}{:>10}{:>10}\n", "(B)", "", "", "(us)", "", "(us)", "(us)", "(GB/s)");
 }
 
 void PrintRow(const bench::TransferBenchRow& row) {
-  fmt::print("{:>12}{:>10}{:>12.1f}{:>9.2f}{:>10.1f}{:>10.1f}{:>10.2f}  {}  # ceiling: {}\n", row.block_kib << 10, row.blocks,
-             row.milliseconds * 1e3, row.gbps, row.p50_us, row.p99_us, row.ceiling_gbps, row.wrong, row.ceiling);
+  fmt::print("{:>12}{:>10}{:>12}{:>12.1f}{:>9.2f}{:>10.1f}{:>10.1f}{:>10.2f}  {}  # ceiling: {}\n", row.block_kib << 10,
+             row.blocks, bench::ClassName(row.priority), row.milliseconds * 1e3, row.gbps, row.p50_us, row.p99_us, row.ceiling_gbps, row.wrong, row.ceiling);
   std::fflush(stdout);
 }
 
@@ -60,7 +61,7 @@ int RunWriter(bench::TransferLink link, const TransferFlags& flags) {
         rows.push_back(row.ToJson(flags.options));
       });
   if (flags.as_json && !rows.empty())
-    fmt::print("{}\n", flags.options.block_kib.size() == 1 ? json::serialize(rows[0]) : json::serialize(rows));
+    fmt::print("{}\n", flags.options.block_kib.size() * flags.options.classes.size() == 1 ? json::serialize(rows[0]) : json::serialize(rows));
   return status.ok() ? 0 : Fail(status);
 }
 
@@ -132,6 +133,12 @@ int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
   const Result<int> local = bench::ParseMemory(flags.local_memory), remote = bench::ParseMemory(flags.remote_memory);
   if (!local.ok()) return Fail(local.status().Prefixed("--local-memory"));
   if (!remote.ok()) return Fail(remote.status().Prefixed("--remote-memory"));
+  flags.options.classes.clear();
+  for (const std::string& name : flags.classes) {
+    const Result<transfer::Priority> priority = bench::ParseClass(name);
+    if (!priority.ok()) return Fail(priority.status().Prefixed("--class"));
+    flags.options.classes.push_back(*priority);
+  }
   flags.options.local_device = *local;
   flags.options.remote_device = *remote;
   flags.options.provider = *provider;
@@ -167,6 +174,9 @@ void AddBenchTransferCommand(CLI::App& bench, int* exit_code) {
                                  ->delimiter(',')->capture_default_str();
   command->add_option("--queue-depth", options.queue_depth, "Transfers at once, each with its share of the blocks")
       ->capture_default_str();
+  command->add_option("--class", flags->classes,
+                      "Classes that the blocks are shared out to and that move at once: control, decode, background")
+      ->delimiter(',')->capture_default_str();
   command->add_option("--order", flags->order, "Places of the blocks on both sides: random or sequential")
       ->check(CLI::IsMember({"random", "sequential"}))->capture_default_str();
   command->add_option("--memory", flags->memory, "Pools: shared (as the server's KV pool) or private")

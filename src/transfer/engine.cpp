@@ -136,11 +136,7 @@ void EngineImpl::ExportMetrics(metrics::Registry& registry) {
                                              core_.fabric().rail_stats());
 }
 
-Result<std::unique_ptr<Fabric>> JoinAll(const Options& options, std::vector<std::unique_ptr<Fabric>> rails) {
-  if (options.cuda_device && !rails.front()->traits().registers_cuda)
-    return Error(Code::kUnsupported,
-                 "memory of GPUs goes through host memory here, which needs a single rail: name no rails, or "
-                 "use a libfabric with FI_HMEM");
+std::unique_ptr<Fabric> JoinAll(const Options& options, std::vector<std::unique_ptr<Fabric>> rails) {
   if (rails.size() > kMaxRails) {
     log::warn("transfer: {} rails can be opened, the first {} are used", rails.size(), kMaxRails);
     rails.resize(kMaxRails);
@@ -172,8 +168,9 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
   }
   Result<LibfabricFabrics> opened = OpenLibfabricFabrics(options);
   if (!opened) return opened.status();
-  if (opened->rails) return JoinAll(options, std::move(opened->fabrics));
-  return cuda::WrapForDeviceMemory(std::move(opened->fabrics.front()), options.cuda_device);
+  std::unique_ptr<Fabric> fabric =
+      opened->rails ? JoinAll(options, std::move(opened->fabrics)) : std::move(opened->fabrics.front());
+  return cuda::WrapForDeviceMemory(std::move(fabric), options.cuda_device);
 }
 
 uint64_t RandomEpoch() {
@@ -245,9 +242,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(Options options,
       .peer_timeout = options.peer_timeout,
       .epoch = RandomEpoch(),
       .control_wait = options.control_wait,
-      .least_in_flight = traits.hardware_rdma          ? Pacer::kFloor
-                         : traits.device_path == "ipc" ? Pacer::kDeviceFloor
-                                                       : Pacer::kSoftwareFloor,
+      .least_in_flight = traits.least_in_flight,
       .checksum = options.checksum,
       .max_peers = std::min(kMailboxCells, traits.max_invitations)};
   auto core = std::make_unique<EngineCore>(*std::move(fabric), config, std::move(on_event));

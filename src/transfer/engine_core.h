@@ -195,7 +195,7 @@ class EngineCore {
   CreditBook credits_;
   KeySets key_sets_;
   FlightRecorder recorder_;
-  OpPool ops_;
+  OpPool<WriteOp> ops_;
   std::vector<std::unique_ptr<Peer>> peers_;
   uint32_t next_peer_ = 1;
   size_t first_to_post_ = 0;

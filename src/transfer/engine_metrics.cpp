@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <cmath>
 #include <string>
+#include <utility>
 
 namespace baton::transfer {
 namespace {
@@ -116,6 +118,7 @@ void EngineMetrics::AddInfo(const FabricReport& report) {
 void EngineMetrics::AddSeats() {
   for (uint32_t i = 0; i < Stats::kSeats; ++i) {
     const Stats::Seat& seat = stats_->seats[i];
+    if (seat.used) AddName(i);
     if (added_[i] || !seat.used) continue;
     added_[i] = true;
     const metrics::Labels labels = With(labels_, "peer", std::to_string(i));
@@ -133,6 +136,23 @@ void EngineMetrics::AddSeats() {
         seat.data_limit, labels);
     for (size_t priority = 0; priority < kPriorities; ++priority) AddFlow(i, priority);
   }
+}
+
+void EngineMetrics::AddName(uint32_t seat) {
+  const std::string name = stats_->seats[seat].name.Get(), before = std::exchange(names_[seat], name);
+  if (name == before) return;
+  if (!before.empty()) {
+    registry_.Drop("peer_address", before);
+    for (uint32_t other = 0; other < Stats::kSeats; ++other)  // a process may have had several seats
+      if (names_[other] == before) AddNameSeries(other);
+  }
+  if (!name.empty()) AddNameSeries(seat);
+}
+
+void EngineMetrics::AddNameSeries(uint32_t seat) {
+  registry_.AddCallback("baton_transfer_peer_info", "Who has the seat that `peer` names, by address",
+                        [stats = stats_, seat] { return stats->seats[seat].taken ? 1.0 : NAN; },
+                        With(With(labels_, "peer", std::to_string(seat)), "peer_address", names_[seat]));
 }
 
 void EngineMetrics::AddFlow(uint32_t seat, size_t priority) {

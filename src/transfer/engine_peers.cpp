@@ -56,6 +56,7 @@ Result<PeerId> EngineCore::AddPeer(PeerBlob blob, TimePoint now) {
   auto peer = std::make_unique<Peer>(Pacer(config_.control_wait, config_.least_in_flight));
   peer->outbox = *outbox;
   peer->seat = TakeSeat();
+  stats_->seats[peer->seat].name.Set(fabric_->NameOf(blob.address));
   peer->granted = blob.credits == CreditBook::kUnlimited ? ~uint64_t{0} : blob.credits;
   peer->inbound = key_sets_.ClaimedBy(blob.epoch);
   peer->id = {next_peer_++};
@@ -179,7 +180,8 @@ void EngineCore::FinishRemoval(Peer& peer) {
   peer.repetition.wanted = peer.consent_due = false;
   for (uint32_t i = 0; i < sends_.size() && peer.live_sends; ++i) {
     if (sends_[i].owner != &peer) continue;
-    sends_[i].drained = sends_[i].in_flight == 0 && !sends_[i].in_doubt;
+    // Not when a write of it has failed with the peer just now, though it was the last.
+    sends_[i].drained = sends_[i].drained && sends_[i].in_flight == 0 && !sends_[i].in_doubt;
     sends_[i].in_flight = 0;
     sends_[i].in_doubt = false;
     CheckSend(i);

@@ -212,9 +212,7 @@ WriteOp* EngineCore::TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint
   op->send = send;
   op->bytes = bytes;
   op->posted_at = now;
-  op->next = peer.ops;
-  if (peer.ops) peer.ops->previous = op;
-  peer.ops = op;
+  Link(peer.ops, op);
   // The wait for an answer begins with the first write, not with the silence before it.
   if (peer.in_flight++ == 0 && !peer.blocked) peer.heard_at = now;
   if (send <= WriteOp::kBlock) ++peer.bulk_in_flight;
@@ -225,11 +223,7 @@ WriteOp* EngineCore::TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint
 
 void EngineCore::ReturnOp(WriteOp* op) {
   if (Peer* peer = op->peer) {
-    if (op->previous)
-      op->previous->next = op->next;
-    else
-      peer->ops = op->next;
-    if (op->next) op->next->previous = op->previous;
+    Unlink(peer->ops, op);
     --peer->in_flight;
     if (op->send <= WriteOp::kBlock) --peer->bulk_in_flight;
     --in_flight_;

@@ -32,6 +32,7 @@
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/status.h"
+#include "transfer/pacing.h"
 
 namespace baton::transfer {
 
@@ -88,6 +89,8 @@ struct FabricTraits {
   // How long after the loss of a peer completions of writes to it may still come and must be waited
   // for before the peer is removed. Zero where removal itself ends them.
   std::chrono::milliseconds drain_timeout{0};
+  // Bytes that a peer may always have in flight, so that the way stays full (pacing.h).
+  uint64_t least_in_flight = Pacer::kSoftwareFloor;
   bool renews_keys = false;  // Renew gives NextKey; else it gives the same key, and fences nothing
 };
 
@@ -155,6 +158,8 @@ class Fabric {
   // At the writer: the target has renewed this key of its.
   virtual void Follow(uint64_t /*peer*/, const MemoryKey& /*key*/) {}
 
+  // What a peer's address says to people ("10.0.0.7:41234"); empty when it says nothing.
+  virtual std::string NameOf(std::string_view address) const;
   virtual Result<uint64_t> Insert(std::string_view address) = 0;
   virtual void Remove(uint64_t peer) = 0;
 

@@ -36,6 +36,7 @@ struct SoakOptions {
   bool shared = true;
   FabricWay way;
   std::vector<std::string> rails;
+  bool staged = false;  // memory of devices at both ends, on the stand-in for CUDA's driver
   uint64_t seed = 1;
   Duration time = 3s;
 };

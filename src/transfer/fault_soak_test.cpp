@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "transfer/cuda/cuda_for_tests.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/remote_engine_for_tests.h"
 
@@ -29,7 +30,10 @@ constexpr const char* kNames[kFaults] = {"none",  "cancel-receive", "cancel-send
 class Soak {
  public:
   explicit Soak(const SoakOptions& options)
-      : options_(options), random_(options.seed), memory_(2 * kHalf, options.shared) {}
+      : options_(options),
+        random_(options.seed),
+        mock_(Stage(options)),
+        memory_(2 * kHalf, options.shared, options.staged ? 0 : -1) {}
 
   Result<SoakResult> RunAll() {
     const TimePoint end = Now() + options_.time;
@@ -47,6 +51,12 @@ class Soak {
   }
 
  private:
+  static std::unique_ptr<cuda::MockCuda> Stage(const SoakOptions& options) {
+    if (!options.staged) return nullptr;
+    auto mock = std::make_unique<cuda::MockCuda>("touchable=1");
+    mock->Set("touchable", 1);
+    return mock;
+  }
   uint32_t Random(uint32_t below) { return static_cast<uint32_t>(random_() % below); }
   static size_t OpenFiles() {
     const std::filesystem::directory_iterator files("/proc/self/fd");
@@ -69,6 +79,7 @@ class Soak {
     options.fabric = options_.way.fabric;
     options.write_mode = options_.way.mode;
     options.rails = options_.rails;
+    if (options_.staged) options.cuda_device = 0;
     options.self_test = false;
     options.peer_timeout = kPeerTimeout;
     auto engine = Engine::Open(options, log_.Sink());
@@ -84,7 +95,7 @@ class Soak {
     if (!remote_) {
       remote_seed_ = random_() | 1;
       remote_ = std::make_unique<RemoteEngine>(options_.provider, 2 * kHalf, remote_seed_, options_.shared, kPeerTimeout,
-                                               options_.way, -1, std::nullopt, options_.rails);
+                                               options_.way, options_.staged ? 0 : -1, std::nullopt, options_.rails);
       if (!remote_->status().ok()) return remote_->status();
     }
     auto peer = engine_->Connect(remote_->Describe(), Now() + 10s);
@@ -279,6 +290,7 @@ class Soak {
   const SoakOptions options_;
   std::mt19937_64 random_;
   SoakResult result_;
+  const std::unique_ptr<cuda::MockCuda> mock_;
   TestMemory memory_;
   EventLog log_;
   std::unique_ptr<Engine> engine_;
@@ -301,11 +313,13 @@ Result<SoakResult> RunSoak(const SoakOptions& options) { return Soak(options).Ru
 
 int RunSoakCommand(int count, char** arguments) {
   if (count < 2) {
-    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read SECONDS [SEED]\n");
+    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read|tcp-staged|tcp-rails-staged|tcp-rails-read-staged SECONDS [SEED]\n");
     return 2;
   }
-  const std::string_view name = arguments[0];
+  std::string_view name = arguments[0];
   SoakOptions options;
+  options.staged = name.ends_with("-staged");
+  if (options.staged) name.remove_suffix(std::string_view("-staged").size());
   options.provider = name.starts_with("shm") ? ProviderKind::kShm : ProviderKind::kTcp;
   options.way.fabric = name.starts_with("shm") ? "auto" : name.starts_with("native") ? "native" : "rxm";
   if (name.ends_with("-read")) options.way.mode = WriteMode::kRead;
@@ -337,7 +351,13 @@ TEST(FaultSoak, AFewSecondsOfEachProvider) {
                     .shared = false,
                     .way = {"rxm", WriteMode::kRead},
                     .rails = {"127.0.0.1", "127.0.0.2"},
-                    .seed = 14}}) {
+                    .seed = 14},
+        SoakOptions{.provider = ProviderKind::kTcp,
+                    .shared = false,
+                    .way = {"rxm", WriteMode::kWrite},
+                    .rails = {"127.0.0.1", "127.0.0.2"},
+                    .staged = true,
+                    .seed = 15}}) {
     const Result<SoakResult> result = RunSoak(options);
     ASSERT_TRUE(result.ok()) << result.status().ToString();
     EXPECT_GT(result->injected(), 0u) << result->ToString();

@@ -4,12 +4,11 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
 #include "transfer/blob.h"
 #include "transfer/checksums.h"
 #include "transfer/fabric.h"
+#include "transfer/op_list.h"
 #include "transfer/pacing.h"
 #include "transfer/stats.h"
 #include "transfer/transfer.h"
@@ -30,6 +29,8 @@ struct WriteOp {
   TimePoint posted_at{};
   WriteOp* next = nullptr;
   WriteOp* previous = nullptr;
+
+  void Forget() { peer = nullptr; }
 };
 
 // Source memory of what we write to one peer's mailbox and manifest; registered, never moves.
@@ -120,33 +121,6 @@ struct Peer {
 
   uint32_t outbox = 0;
   uint32_t seat = 0;           // in the metrics
-};
-
-// Operations never move and are reused; more are made only after a lost peer kept some.
-class OpPool {
- public:
-  explicit OpPool(uint32_t ops) { Grow(ops); }
-
-  WriteOp* Take() {
-    if (!free_) Grow(64);
-    WriteOp* op = free_;
-    free_ = op->next;
-    op->next = op->previous = nullptr;
-    return op;
-  }
-  void Put(WriteOp* op) {
-    op->peer = nullptr;
-    op->next = free_;
-    free_ = op;
-  }
-
- private:
-  void Grow(uint32_t ops) {
-    chunks_.push_back(std::make_unique<WriteOp[]>(ops));
-    for (uint32_t i = 0; i < ops; ++i) Put(&chunks_.back()[i]);
-  }
-  std::vector<std::unique_ptr<WriteOp[]>> chunks_;
-  WriteOp* free_ = nullptr;
 };
 
 }  // namespace baton::transfer

@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "transfer/cuda/cuda_for_tests.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/plan.h"
 #include "transfer/remote_engine_for_tests.h"
@@ -15,12 +16,15 @@
 namespace baton::transfer {
 namespace {
 
-// Over shm once with memory that the peer maps, once with memory that it must ask the kernel for.
+// Over shm once with memory that the peer maps, once with memory that it must ask the kernel for. Staged:
+// memory of devices at both ends, on the stand-in for CUDA's driver.
 struct Way {
   ProviderKind provider;
   bool shared;
   FabricWay way = {};
   std::vector<std::string> rails = {};
+  bool staged = false;
+  int device() const { return staged ? 0 : -1; }
 };
 
 constexpr uint64_t kPage = 16 << 10;
@@ -31,7 +35,12 @@ class ProcessTest : public testing::TestWithParam<Way> {
   void SetUp() override {
     if (GetParam().provider == ProviderKind::kNixl && !std::getenv("BATON_NIXL_PATH"))
       GTEST_SKIP() << "BATON_NIXL_PATH does not say where NIXL is";
+    if (GetParam().staged) {
+      mock_.emplace("touchable=1");
+      mock_->Set("touchable", 1);
+    }
     Options options;
+    if (GetParam().staged) options.cuda_device = 0;
     options.provider = GetParam().provider;
     options.fabric = GetParam().way.fabric;
     options.write_mode = GetParam().way.mode;
@@ -42,7 +51,7 @@ class ProcessTest : public testing::TestWithParam<Way> {
     engine_ = *std::move(opened);
   }
   void Register(uint64_t bytes, uint64_t seed) {
-    memory_.emplace(bytes, GetParam().shared);
+    memory_.emplace(bytes, GetParam().shared, GetParam().device());
     if (seed) memory_->Fill(seed);
     ASSERT_TRUE(engine_->Register(memory_->span()).ok());
   }
@@ -51,7 +60,7 @@ class ProcessTest : public testing::TestWithParam<Way> {
   // The other process, with `bytes` of memory; `seed`: as TestMemory::Fill has it, 0 leaves zeros.
   RemoteEngine Partner(uint64_t seed, uint64_t bytes = kRegion) const {
     const Way& way = GetParam();
-    return RemoteEngine(way.provider, bytes, seed, way.shared, kPeerTimeout, way.way, -1, std::nullopt, way.rails);
+    return RemoteEngine(way.provider, bytes, seed, way.shared, kPeerTimeout, way.way, way.device(), std::nullopt, way.rails);
   }
   // Connects both ways.
   PeerId Join(RemoteEngine& remote) {
@@ -85,6 +94,7 @@ class ProcessTest : public testing::TestWithParam<Way> {
                        [&](std::byte b) { return b == value; });
   }
 
+  std::optional<cuda::MockCuda> mock_;
   EventLog log_;
   std::optional<TestMemory> memory_;
   std::unique_ptr<Engine> engine_;
@@ -275,6 +285,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Way{ProviderKind::kTcp, false, {"native", WriteMode::kRead}},
                     Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kWrite}, {"127.0.0.1", "127.0.0.2"}},
                     Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kRead}, {"127.0.0.1", "127.0.0.2"}},
+                    Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kWrite}, {}, true},
+                    Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kWrite}, {"127.0.0.1", "127.0.0.2"}, true},
+                    Way{ProviderKind::kTcp, false, {"rxm", WriteMode::kRead}, {"127.0.0.1", "127.0.0.2"}, true},
                     Way{ProviderKind::kShm, false}, Way{ProviderKind::kShm, true},
                     Way{ProviderKind::kNixl, false}),
     [](const auto& info) -> std::string {
@@ -283,7 +296,7 @@ INSTANTIATE_TEST_SUITE_P(
       if (way.provider == ProviderKind::kShm) return way.shared ? "ShmMapped" : "Shm";
       if (way.way.fabric == "native") return "TcpNativeRead";
       return std::string("Tcp") + (way.way.mode == WriteMode::kRead ? "Read" : "") +
-             (way.rails.empty() ? "" : "Rails");
+             (way.rails.empty() ? "" : "Rails") + (way.staged ? "Staged" : "");
     });
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <optional>
 #include <thread>
 
@@ -280,6 +282,21 @@ RemoteEngine::RemoteEngine(ProviderKind provider, uint64_t region_bytes, uint64_
   if (!error.empty()) status_ = Error(Code::kUnavailable, "{}", error);
 }
 
+// Each thread of the process: its state and where it waits.
+static std::string WhatItDoes(int pid) {
+  std::string text;
+  std::error_code error;
+  for (const auto& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
+    const auto line = [&](const char* file) {
+      std::string first;
+      std::getline(std::ifstream(task.path() / file), first);
+      return first;
+    };
+    text += fmt::format("{}: {}, in {}, {}\n", line("comm"), line("stat"), line("wchan"), line("syscall"));
+  }
+  return text;
+}
+
 RemoteEngine::~RemoteEngine() {
   if (fd_ >= 0) close(fd_);
   if (pid_ <= 0) return;
@@ -288,7 +305,7 @@ RemoteEngine::~RemoteEngine() {
     if (waitpid(pid_, nullptr, WNOHANG) != 0) return;
     std::this_thread::sleep_for(10ms);
   }
-  ADD_FAILURE() << "remote engine did not end";
+  ADD_FAILURE() << "remote engine did not end:\n" << WhatItDoes(pid_);
   Kill();
 }
 

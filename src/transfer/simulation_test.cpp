@@ -12,7 +12,7 @@
 // - a corrupted write never ends in a finished receive where checksums are on;
 // - afterwards every pair still moves more than its first credits: no credit leaked.
 // With rails ("@N") links are silent or break and come back at any time, alone or all together; the
-// same must hold.
+// same must hold, and with memory of devices ("@Nd", on the stand-in for CUDA's driver).
 // A failure prints its seed: baton_transfer_test --seed N replays that one; --simulate SECONDS runs
 // fresh seeds for so long. The seeds in tests/golden/transfer_seeds.txt each found a bug once.
 #include <gtest/gtest.h>
@@ -29,6 +29,8 @@
 
 #include "common/log.h"
 #include "common/sanitized.h"
+#include "transfer/cuda/cuda_for_tests.h"
+#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_core.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/rails/rails.h"
@@ -65,7 +67,9 @@ struct Transfer : std::enable_shared_from_this<Transfer> {
 
 struct Node {
   std::vector<std::string> addresses;  // one for each rail
-  std::vector<std::byte> memory = std::vector<std::byte>(kRegionBytes);
+  std::vector<std::byte> host = std::vector<std::byte>(kRegionBytes);
+  std::optional<cuda::DeviceBuffer> device;  // then in use, not `host`
+  std::span<std::byte> memory = host;
   std::unique_ptr<EngineCore> core;
   std::array<PeerId, kNodes> peers{};      // current; 0: none
   std::array<size_t, kNodes> sessions{};   // names the pair of descriptions behind it
@@ -88,7 +92,8 @@ class World {
     if (scenario_.rails && cq_entries_) cq_entries_ += 120;
     // Two writes a page, or so many that a paused receiver's queue would overrun but for credits.
     write_bytes_ = Pick(2) ? 40 : 8;
-    checksums_ = Pick(3) == 0;
+    checksums_ = Pick(3) == 0 && !scenario_.staged;  // they are of host memory only
+    if (scenario_.staged) DrawDevices();
     faults_ = DrawFaults();
     network_->SetFaults(faults_);
     for (int i = 0; i < kNodes; ++i) Start(i);
@@ -117,6 +122,19 @@ class World {
   uint64_t Pick(uint64_t below) { return below ? random_() % below : 0; }
   bool Chance(double p) { return std::uniform_real_distribution<double>(0, 1)(random_) < p; }
   void Advance(Duration d) { now_ += d; }
+
+  // Most nodes get memory of the device, whose copies run late.
+  void DrawDevices() {
+    if (cq_entries_) cq_entries_ += 400;  // acknowledgements of cells take their part
+    mock_.emplace();
+    mock_->Set("touchable", 1);
+    mock_->Set("ops_per_query", 1 + static_cast<long>(Pick(4)), 3);
+    for (Node& node : nodes_) {
+      if (Pick(3) == 0) continue;
+      node.device.emplace(*cuda::DeviceBuffer::Create(0, kRegionBytes));
+      node.memory = {node.device->span().data, kRegionBytes};
+    }
+  }
 
   LoopbackFaults DrawFaults() {
     LoopbackFaults faults;
@@ -173,7 +191,8 @@ class World {
           if (nodes_[i].life == life) OnEvent(i, e);
         });
     ASSERT_TRUE(node.core->Open().ok());
-    ASSERT_TRUE(node.core->Register({node.memory.data(), node.memory.size()}).ok());
+    const MemorySpan host{node.host.data(), node.host.size()};
+    ASSERT_TRUE(node.core->Register(node.device ? node.device->span() : host).ok());
   }
 
   std::unique_ptr<Fabric> OpenFabric(Node& node) {
@@ -184,11 +203,13 @@ class World {
       rail = network_->Open(cq_entries_);
       node.addresses.push_back(rail->Address());
     }
-    if (!scenario_.rails) return std::move(rails[0]);
-    return JoinRails(std::move(rails), {.silence = 40ms,
-                                        .first_retry = 5ms,
-                                        .last_retry = 50ms,
-                                        .probe_timeout = 60ms});
+    std::unique_ptr<Fabric> fabric = scenario_.rails ? JoinRails(std::move(rails), {.silence = 40ms,
+                                                                                    .first_retry = 5ms,
+                                                                                    .last_retry = 50ms,
+                                                                                    .probe_timeout = 60ms})
+                                                     : std::move(rails[0]);
+    if (!scenario_.staged) return fabric;
+    return *cuda::WrapForDeviceMemory(std::move(fabric), node.device ? std::optional(0) : std::nullopt);
   }
 
   // One rail of a node, or all, change their state.
@@ -705,6 +726,7 @@ class World {
 
  private:
   const Scenario scenario_;
+  std::optional<cuda::MockCuda> mock_;
   std::mt19937_64 random_;
   std::shared_ptr<LoopbackNetwork> network_;
   LoopbackFaults faults_;
@@ -774,6 +796,14 @@ TEST_F(Simulation, EveryScheduleWithRailsEndsCleanly) {
   EXPECT_GT(done, 10 * kSeeds);
 }
 
+// Rings of 8 MiB, and copies that are asked about one by one, make these slower.
+TEST_F(Simulation, EveryScheduleWithDevicesEndsCleanly) {
+  uint64_t done = 0;
+  for (uint64_t seed = 1; seed <= kSeeds / 5 && !HasFailure(); ++seed)
+    done += RunScenario({.seed = seed, .rails = static_cast<int>(seed % 5), .staged = true});
+  EXPECT_GT(done, 2 * kSeeds);
+}
+
 TEST_F(Simulation, SeedsThatOnceFoundABugPass) {
   const std::vector<Scenario> stored = StoredScenarios();
   EXPECT_FALSE(stored.empty());
@@ -795,15 +825,17 @@ TEST_F(Simulation, TheSameSeedRepeatsExactly) {
 std::string Scenario::ToString() const {
   std::string name = std::to_string(seed);
   if (crash_step >= 0) name += fmt::format(":{}:{}", crash_step, crash_node);
-  if (rails > 0) name += fmt::format("@{}", rails);
+  if (rails > 0 || staged) name += fmt::format("@{}{}", rails, staged ? "d" : "");
   return name;
 }
 
 std::optional<Scenario> Scenario::Parse(std::string_view text) {
   Scenario scenario;
   if (const size_t at = text.find('@'); at != text.npos) {
-    const std::string_view rails = text.substr(at + 1);
-    if (rails.size() != 1 || rails[0] < '1' || rails[0] > '8') return std::nullopt;
+    std::string_view rails = text.substr(at + 1);
+    scenario.staged = rails.ends_with('d');
+    if (scenario.staged) rails.remove_suffix(1);
+    if (rails.size() != 1 || rails[0] < (scenario.staged ? '0' : '1') || rails[0] > '8') return std::nullopt;
     scenario.rails = rails[0] - '0';
     text = text.substr(0, at);
   }
@@ -833,7 +865,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
   if (command == "--seed") {
     const std::optional<Scenario> scenario = Scenario::Parse(argv[2]);
     if (!scenario) {
-      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, and @RAILS behind it\n");
+      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, and @RAILS or @RAILSd behind it\n");
       return 2;
     }
     done += RunScenario(*scenario);
@@ -848,6 +880,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
       scenario.crash_node = static_cast<int>(scenario.seed / 300 % kNodes);
     }
     if (schedules % 3 != 2) scenario.rails = 1 + static_cast<int>(scenario.seed / 900 % 4);
+    scenario.staged = schedules % 4 == 1;
     done += RunScenario(scenario);
     if (failed()) {
       std::printf("FAILED: replay with --seed %s\n", scenario.ToString().c_str());

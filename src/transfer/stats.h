@@ -6,6 +6,8 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
+#include <mutex>
+#include <string>
 
 #include "common/clock.h"
 
@@ -37,9 +39,26 @@ struct Stats {
     Times write_time;  // post to completion
     Times first_wait;  // Begin seen to first write
   };
+  // Of the peer that has a seat.
+  class Name {
+   public:
+    void Set(std::string text) {
+      std::lock_guard lock(mutex_);
+      text_ = std::move(text);
+    }
+    std::string Get() const {
+      std::lock_guard lock(mutex_);
+      return text_;
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    std::string text_;
+  };
   // A peer's place in the metrics; taken by its successor when it is gone, so that series are few.
   struct Seat {
     std::atomic<bool> used{false}, taken{false};  // ever, now
+    Name name;
     std::array<Flow, kPriorities> flows;
     Count credit_stalls{0}, credit_stalled_us{0};
     Count bytes_received{0}, writes_received{0};

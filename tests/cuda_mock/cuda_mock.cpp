@@ -8,7 +8,8 @@
 //
 // Settings: by cuda_mock_set, or in the environment as BATON_CUDA_MOCK_SETTINGS="name=value,name=value".
 //   devices (2), version (12080), ops_per_query (3), stall, no_kernel, no_peer, no_ipc,
-//   no_host_register, no_host_alloc, fail_copy_after (count of copies), no_dmabuf, no_init
+//   no_host_register, no_host_alloc, fail_copy_after (count of copies), no_dmabuf, no_init,
+//   touchable (the processor may: for tests that look at every byte after every step)
 // Counts, by cuda_mock_get: copies, launches, kernel_copies, registered, allocated, streams, opened
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -144,7 +145,9 @@ std::byte* Resolve(World& world, DevicePtr place, size_t bytes) {
 
 DevicePtr Place(World& world, int fd, size_t bytes, bool imported) {
   void* const alias = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  void* const place = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const place = world.On("touchable")
+                          ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+                          : mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (alias == MAP_FAILED || place == MAP_FAILED) return 0;
   world.device[reinterpret_cast<DevicePtr>(place)] = {static_cast<std::byte*>(alias), bytes, fd, imported};
   return reinterpret_cast<DevicePtr>(place);

@@ -187,6 +187,9 @@ def rails(request):
     made.close()
 
 
+MOCK_CUDA = BATON.parent / "cuda_mock" / "libcuda.so"
+
+
 def start_rails(net, *options, timeout=30):
     target = net.start(net.b, "--listen", f"{net.address}:{PORT}", "--timeout", timeout, "--transfer-rails", net.names("b"))
     writer = net.start(net.a, "--connect", f"{net.address}:{PORT}", "--timeout", timeout, "--json",
@@ -212,6 +215,23 @@ def test_one_rail_after_the_other_may_go_and_come_back(rails):
             assert time.time() < until, f"rail {i} is not used again"
             time.sleep(0.1)
     assert turn >= rails.count - 1, "the transfer was over before each rail had failed"
+    assert_whole(target, writer, 150)
+
+
+# Memory of devices goes through host memory, above the rails; the stand-in for CUDA's driver plays the devices.
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("rails", [2], indirect=True)
+def test_device_memory_survives_one_rail_after_the_other(rails, monkeypatch):
+    if not MOCK_CUDA.exists():
+        pytest.skip(f"{MOCK_CUDA} is not built: make build")
+    monkeypatch.setenv("BATON_CUDA_LIBRARY", str(MOCK_CUDA))
+    target, writer = start_rails(rails, *LONG, "--local-memory", "cuda:0", "--remote-memory", "cuda:1")
+    for turn in range(4):
+        time.sleep(1)
+        assert writer.poll() is None or turn > 1, "the transfer was over before each rail had failed"
+        rails.rail(turn % 2, "down", "ab"[turn // 2])
+        time.sleep(1)
+        rails.rail(turn % 2, "up", "ab"[turn // 2])
     assert_whole(target, writer, 150)
 
 

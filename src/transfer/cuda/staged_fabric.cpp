@@ -10,12 +10,15 @@
 
 #include "common/log.h"
 #include "transfer/cuda/staging.h"
+#include "transfer/index_pool.h"
 
 namespace baton::transfer::cuda {
 namespace {
 
 constexpr size_t kScratch = 256;
-constexpr uint32_t kAckReserve = 128;  // of a bounded completion queue, for acknowledgements sent and received
+constexpr uint32_t kBoundedAreas = 64;  // of a bounded completion queue
+// ... and what one may bring beside its cells: questions, and the end of an acknowledgement.
+constexpr uint32_t kExtraOfArea = kMostAsked + 1;
 
 class StagedFabric final : public Fabric {
  public:
@@ -33,12 +36,23 @@ class StagedFabric final : public Fabric {
   void Unregister(uint32_t region) override;
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override;
+  Ways TakeDoubts(uint64_t peer) override { return inner_->TakeDoubts(peers_.at(peer).inner); }
+  void CloseWays(uint64_t peer, const Ways& ways, TimePoint now) override {
+    inner_->CloseWays(peers_.at(peer).inner, ways, now);
+  }
+  Result<MemoryKey> Renew(const MemoryKey& key) override;
+  void Follow(uint64_t peer, const MemoryKey& key) override;
+  std::string NameOf(std::string_view address) const override {
+    const Result<StagedAddress> parsed = ParseAddress(address);
+    return parsed.ok() ? inner_->NameOf(parsed->inner) : "";
+  }
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
   size_t Poll(TimePoint now, std::span<Completion> out) override;
   int wait_fd() const override { return inner_->wait_fd(); }
   bool PrepareSleep() override;
+  std::shared_ptr<const RailsStats> rail_stats() const override { return inner_->rail_stats(); }
 
  private:
   struct Region {
@@ -51,17 +65,25 @@ class StagedFabric final : public Fabric {
   };
   struct Peer {
     uint64_t inner = 0;
+    uint32_t place = 0;  // of our board
     std::unique_ptr<OutgoingRing> ring;
+  };
+  // What an invitation opened, by the first of its keys: they go together.
+  struct Board {
+    MemoryKey first, board;
   };
 
   Status AddDevice(int ordinal);
-  Status PrepareRing(OutgoingRing& ring);
+  void ReserveQueue();
+  Status PrepareRing(Peer& peer);
   Result<std::unique_ptr<Staging>> TakeStaging();
+  Status OpenArea(StagedAddress& address);
+  IncomingArea* AreaOfKey(uint64_t key);
+  const Peer* WriterOf(const IncomingArea& area) const;
   CellTarget Locate(const IncomingArea& area, const CellHeader& header);
-  void Translate(Completion& completion);
+  void Translate(Completion& completion, TimePoint now);
   void CloseArea(uint32_t index);
   void BuryDrained();
-  bool InUse() const { return !writers_.empty() || !areas_.empty() || !graves_.empty() || !ring_graves_.empty(); }
 
   std::shared_ptr<Fabric> inner_;
   FabricTraits traits_;
@@ -70,12 +92,20 @@ class StagedFabric final : public Fabric {
   std::map<int, DeviceStreams> devices_;  // by ordinal
   std::unordered_map<uint64_t, uint32_t> keys_;  // of device memory: key -> region
   std::vector<uint64_t> fresh_keys_;             // exposed since the last invitation
+  std::optional<MemoryKey> first_key_;           // likewise, of any memory
   uint64_t next_key_ = 0;
+  uint64_t name_ = 0;                            // random: in the cells that we write
+  std::vector<CellAck> board_ = std::vector<CellAck>(kMaxRings);
+  uint32_t board_region_ = 0;
+  std::vector<Board> boards_;
   std::unordered_map<uint64_t, Peer> peers_;
+  std::unordered_map<uint64_t, uint64_t> names_;  // of peers: to the handle of the latest one
   uint64_t next_peer_ = 1;
-  std::map<uint32_t, OutgoingRing*> writers_;  // by the number that acknowledgements name: rings in use
+  IndexPool places_{kMaxRings};
+  std::map<uint32_t, OutgoingRing*> writers_;    // by place: rings in use
   std::map<uint32_t, std::unique_ptr<IncomingArea>> areas_;
   uint32_t next_area_ = 0, most_areas_ = kMaxAreas;
+  bool in_use_ = false;                          // there was a ring or an area
   // Closed, with operations of the fabric below that have not ended.
   std::vector<std::unique_ptr<OutgoingRing>> ring_graves_;
   std::vector<std::unique_ptr<IncomingArea>> graves_;
@@ -88,20 +118,32 @@ class StagedFabric final : public Fabric {
 Status StagedFabric::Open(std::optional<int> device) {
   traits_ = inner_->traits();
   traits_.max_write_bytes = std::min(traits_.max_write_bytes - sizeof(CellHeader), kMaxStagedBytes);
-  // One cell is the introduction.
-  traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, kMaxCells - 1);
-  if (traits_.cq_entries > kAckReserve) {
-    traits_.cq_entries -= kAckReserve;
-    most_areas_ = kAckReserve / 2;  // each has one acknowledgement in flight at most
-  }
+  traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, kMaxCells);
+  ReserveQueue();
+  const Result<uint32_t> board = inner_->Register({reinterpret_cast<std::byte*>(board_.data()), board_.size() * sizeof(CellAck)});
+  if (!board.ok()) return board.status();
+  board_region_ = *board;
   std::random_device random;
   next_key_ = uint64_t{random()} << 24;
+  name_ = uint64_t{random()} << 32 | random();
   if (!device || traits_.registers_cuda) return Status::Ok();
   const Result<Driver*> driver = Driver::Get();
   if (!driver.ok()) return driver.status();
   driver_ = *driver;
   traits_.device_path = "staged";
   return AddDevice(*device);
+}
+
+// Beside the arrivals that are granted a bounded queue takes an acknowledgement of each write in flight, and
+// what areas bring.
+void StagedFabric::ReserveQueue() {
+  if (traits_.cq_entries == 0) return;
+  most_areas_ = kBoundedAreas;
+  const uint32_t extra = std::min(kBoundedAreas * kExtraOfArea, traits_.cq_entries / 4);
+  most_areas_ = extra / kExtraOfArea;
+  traits_.max_in_flight = std::min(traits_.max_in_flight, traits_.cq_entries / 8);
+  traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, traits_.max_in_flight);
+  traits_.cq_entries -= extra + traits_.max_in_flight;
 }
 
 StagedFabric::~StagedFabric() {
@@ -129,11 +171,14 @@ Result<std::unique_ptr<Staging>> StagedFabric::TakeStaging() {
   return staging;
 }
 
-Status StagedFabric::PrepareRing(OutgoingRing& ring) {
-  if (ring.prepared()) return driver_ ? ring.staging()->Pin(*driver_) : Status::Ok();
+Status StagedFabric::PrepareRing(Peer& peer) {
+  if (peer.ring->prepared()) return driver_ ? peer.ring->staging()->Pin(*driver_) : Status::Ok();
   Result<std::unique_ptr<Staging>> staging = TakeStaging();
   if (!staging.ok()) return staging.status();
-  return ring.Prepare(*std::move(staging), driver_);
+  if (Status s = peer.ring->Prepare(*std::move(staging), driver_); !s.ok()) return s;
+  writers_[peer.place] = peer.ring.get();
+  in_use_ = true;
+  return Status::Ok();
 }
 
 Result<uint32_t> StagedFabric::Register(MemorySpan memory) {
@@ -150,10 +195,8 @@ Result<uint32_t> StagedFabric::Register(MemorySpan memory) {
     if (Status s = driver_->Bind(memory.device_index); !s.ok()) return s;
     if (Status s = AddDevice(memory.device_index); !s.ok()) return s;
     // Its writers need rings from now on.
-    for (auto& [number, peer] : peers_) {
-      if (Status s = PrepareRing(*peer.ring); !s.ok()) return s;
-      writers_.emplace(static_cast<uint32_t>(number % (1u << 28)), peer.ring.get());
-    }
+    for (auto& [handle, peer] : peers_)
+      if (Status s = PrepareRing(peer); !s.ok()) return s;
   }
   regions_.push_back(std::move(region));
   return static_cast<uint32_t>(regions_.size() - 1);
@@ -172,28 +215,25 @@ void StagedFabric::Unregister(uint32_t index) {
 }
 
 Result<MemoryKey> StagedFabric::Expose(uint32_t index) {
-  if (!regions_[index].staged) return inner_->Expose(regions_[index].inner);
-  const MemoryKey key{.base = kStagedBase, .key = ++next_key_};
-  keys_[key.key] = index;
-  fresh_keys_.push_back(key.key);
+  Result<MemoryKey> key = MemoryKey{.base = kStagedBase, .key = next_key_ + 1};
+  if (!regions_[index].staged) key = inner_->Expose(regions_[index].inner);
+  if (!key.ok()) return key;
+  if (!first_key_) first_key_ = *key;
+  if (!regions_[index].staged) return key;
+  keys_[++next_key_] = index;
+  fresh_keys_.push_back(next_key_);
   return key;
 }
 
 Result<std::string> StagedFabric::Invite() {
-  StagedAddress address;
-  if (!fresh_keys_.empty()) {
-    if (areas_.size() >= most_areas_)
-      return Error(Code::kResourceExhausted, "{} peers may write to device memory, which is the most", areas_.size());
-    Result<std::unique_ptr<Staging>> staging = TakeStaging();
-    if (!staging.ok()) return staging.status();
-    if (Status s = (*staging)->Pin(*driver_); !s.ok()) return s;
-    while (areas_.contains(next_area_ % kMaxAreas)) ++next_area_;
-    const uint32_t index = next_area_++ % kMaxAreas;
-    auto area = std::make_unique<IncomingArea>(*inner_, index, *std::move(staging), std::exchange(fresh_keys_, {}));
-    Result<StagedAddress> opened = area->Open();
-    if (!opened.ok()) return opened.status();
-    address = *std::move(opened);
-    areas_[index] = std::move(area);
+  StagedAddress address{.writer = name_};
+  if (!fresh_keys_.empty())
+    if (Status s = OpenArea(address); !s.ok()) return s;
+  if (first_key_) {
+    const Result<MemoryKey> board = inner_->Expose(board_region_);
+    if (!board.ok()) return board.status();
+    address.board = *board;
+    boards_.push_back({*std::exchange(first_key_, std::nullopt), *board});
   }
   Result<std::string> inner = inner_->Invite();
   if (!inner.ok()) return inner;
@@ -201,17 +241,56 @@ Result<std::string> StagedFabric::Invite() {
   return EncodeAddress(address);
 }
 
+Status StagedFabric::OpenArea(StagedAddress& address) {
+  if (areas_.size() >= most_areas_)
+    return Error(Code::kResourceExhausted, "{} peers may write to device memory, which is the most", areas_.size());
+  Result<std::unique_ptr<Staging>> staging = TakeStaging();
+  if (!staging.ok()) return staging.status();
+  if (Status s = (*staging)->Pin(*driver_); !s.ok()) return s;
+  while (areas_.contains(next_area_ % kMaxAreas)) ++next_area_;
+  const uint32_t index = next_area_++ % kMaxAreas;
+  auto area = std::make_unique<IncomingArea>(*inner_, index, *std::move(staging), std::exchange(fresh_keys_, {}));
+  if (Status s = area->Open(address); !s.ok()) return s;
+  areas_[index] = std::move(area);
+  in_use_ = true;
+  return Status::Ok();
+}
+
+IncomingArea* StagedFabric::AreaOfKey(uint64_t key) {
+  for (auto& [index, area] : areas_)
+    if (area->Owns(key)) return area.get();
+  return nullptr;
+}
+
 void StagedFabric::Revoke(const MemoryKey& key) {
+  if (first_key_ == key) first_key_.reset();
+  const auto board = std::find_if(boards_.begin(), boards_.end(), [&](const Board& one) { return one.first == key; });
+  if (board != boards_.end()) {
+    inner_->Revoke(board->board);
+    boards_.erase(board);
+  }
   if (key.base != kStagedBase) return inner_->Revoke(key);
   keys_.erase(key.key);
   std::erase(fresh_keys_, key.key);
-  for (auto& [index, area] : areas_) {
-    if (!area->Owns(key.key)) continue;
-    area->WaitForCopies();
-    std::erase(area->keys(), key.key);
-    if (area->keys().empty()) CloseArea(index);
-    return;
-  }
+  IncomingArea* const area = AreaOfKey(key.key);
+  if (!area) return;
+  area->WaitForCopies();
+  std::erase(area->keys(), key.key);
+  if (area->keys().empty()) CloseArea(area->index());
+}
+
+Result<MemoryKey> StagedFabric::Renew(const MemoryKey& key) {
+  if (key.base != kStagedBase) return inner_->Renew(key);
+  if (IncomingArea* const area = AreaOfKey(key.key))
+    if (Status s = area->Renew(); !s.ok()) return s;
+  return key;
+}
+
+void StagedFabric::Follow(uint64_t handle, const MemoryKey& key) {
+  const Peer& peer = peers_.at(handle);
+  const bool area = key.base == kStagedBase;
+  inner_->Follow(peer.inner, area ? peer.ring->address().key : key);
+  peer.ring->Resume(area);
 }
 
 void StagedFabric::CloseArea(uint32_t index) {
@@ -224,20 +303,24 @@ void StagedFabric::CloseArea(uint32_t index) {
 Result<uint64_t> StagedFabric::Insert(std::string_view bytes) {
   Result<StagedAddress> address = ParseAddress(bytes);
   if (!address.ok()) return address.status();
+  const std::optional<uint32_t> place = places_.Take();
+  if (!place) return Error(Code::kResourceExhausted, "{} peers are connected, which is the most", kMaxRings);
   const Result<uint64_t> inner = inner_->Insert(address->inner);
-  if (!inner.ok()) return inner;
-  const uint64_t handle = next_peer_++;
-  const auto writer = static_cast<uint32_t>(handle % (1u << 28));
-  const bool staged = address->has_area || driver_;
-  auto ring = std::make_unique<OutgoingRing>(*inner_, *std::move(address), *inner, writer);
-  if (staged) {
-    if (Status s = PrepareRing(*ring); !s.ok()) {
-      inner_->Remove(*inner);
-      return s;
-    }
-    writers_[writer] = ring.get();
+  if (!inner.ok()) {
+    places_.Put(*place);
+    return inner;
   }
-  peers_[handle] = {*inner, std::move(ring)};
+  const uint64_t handle = next_peer_++;
+  names_[address->writer] = handle;
+  const bool staged = address->has_area || driver_;
+  Peer& peer = peers_[handle];
+  peer = {.inner = *inner, .place = *place, .ring = nullptr};
+  peer.ring = std::make_unique<OutgoingRing>(*inner_, *std::move(address), *inner, name_, *place);
+  if (!staged) return handle;
+  if (Status s = PrepareRing(peer); !s.ok()) {
+    Remove(handle);
+    return s;
+  }
   return handle;
 }
 
@@ -246,11 +329,22 @@ void StagedFabric::Remove(uint64_t handle) {
   if (found == peers_.end()) return;
   Peer peer = std::move(found->second);
   peers_.erase(found);
+  const uint64_t name = peer.ring->address().writer;
+  if (names_[name] == handle) names_.erase(name);
+  // An earlier description of the same process may still be in use.
+  for (const auto& [other, its] : peers_)
+    if (its.ring->address().writer == name) names_.try_emplace(name, other);
   inner_->Remove(peer.inner);
   peer.ring->Close(report_);
-  writers_.erase(static_cast<uint32_t>(handle % (1u << 28)));
+  writers_.erase(peer.place);
+  places_.Put(peer.place);
   if (peer.ring->prepared()) ring_graves_.push_back(std::move(peer.ring));
   BuryDrained();
+}
+
+const StagedFabric::Peer* StagedFabric::WriterOf(const IncomingArea& area) const {
+  const auto name = names_.find(area.writer());
+  return name == names_.end() ? nullptr : &peers_.at(name->second);
 }
 
 // Their memory serves the next ones.
@@ -284,19 +378,23 @@ PostResult StagedFabric::Write(const WriteRequest& request, TimePoint now, Statu
 }
 
 size_t StagedFabric::Poll(TimePoint now, std::span<Completion> out) {
-  if (!InUse() && ready_read_ == ready_.size()) return inner_->Poll(now, out);
+  if (!in_use_) return inner_->Poll(now, out);
   for (auto& [ordinal, streams] : devices_) streams.out->Flush();
-  for (auto& [number, ring] : writers_) ring->Post(now, report_);
+  for (auto& [place, ring] : writers_) ring->Post(now, report_);
   while (ready_.size() - ready_read_ < out.size()) {
     const size_t most = std::min(scratch_.size(), out.size());
     const size_t count = inner_->Poll(now, std::span(scratch_).first(most));
-    for (size_t i = 0; i < count; ++i) Translate(scratch_[i]);
+    for (size_t i = 0; i < count; ++i) Translate(scratch_[i], now);
     if (count < most) break;
   }
   for (auto& entry : areas_)
     entry.second->Take([&](const CellHeader& header) { return Locate(*entry.second, header); });
   for (auto& [ordinal, streams] : devices_) streams.in->Flush();
-  for (auto& [index, area] : areas_) area->Land(report_, now);
+  for (auto& [index, area] : areas_) {
+    area->Land(report_);
+    if (!area->HasToTell()) continue;
+    if (const Peer* const writer = WriterOf(*area)) area->Tell(writer->inner, writer->ring->address().board, now);
+  }
   if (!graves_.empty() || !ring_graves_.empty()) BuryDrained();
   size_t count = 0;
   while (count < out.size() && ready_read_ < ready_.size()) out[count++] = std::move(ready_[ready_read_++]);
@@ -308,7 +406,7 @@ size_t StagedFabric::Poll(TimePoint now, std::span<Completion> out) {
 }
 
 // What the fabric below reports: ours, or for the user as it is.
-void StagedFabric::Translate(Completion& completion) {
+void StagedFabric::Translate(Completion& completion, TimePoint now) {
   if (completion.kind == Completion::Kind::kPeerGone) {
     for (auto& [handle, peer] : peers_) {
       if (peer.inner != completion.peer) continue;
@@ -324,17 +422,17 @@ void StagedFabric::Translate(Completion& completion) {
       if (const auto area = areas_.find(AreaOf(completion.imm)); area != areas_.end())
         area->second->OnCell(RingOffsetOf(completion.imm));
     } else if (kind == ImmKind::kCellAck) {
-      if (const auto ring = writers_.find(WriterOf(completion.imm)); ring != writers_.end())
-        ring->second->OnAck(report_);
+      if (const auto ring = writers_.find(PlaceOf(completion.imm)); ring != writers_.end())
+        ring->second->OnAck(board_[ring->first], now, report_);
     } else {
       ready_.push_back(std::move(completion));
     }
     return;
   }
   for (auto& [number, ring] : writers_)
-    if (ring->OnInner(completion, report_)) return;
+    if (ring->OnInner(completion, now, report_)) return;
   for (auto& ring : ring_graves_)
-    if (ring->OnInner(completion, report_)) return;
+    if (ring->OnInner(completion, now, report_)) return;
   for (auto& [index, area] : areas_)
     if (area->OnInner(completion)) return;
   for (auto& area : graves_)
@@ -355,7 +453,7 @@ bool StagedFabric::PrepareSleep() {
   for (const auto& [number, ring] : writers_)
     if (ring->HasWork()) return false;
   for (const auto& [index, area] : areas_)
-    if (area->HasWork()) return false;
+    if (area->HasCopies() || (area->HasToTell() && WriterOf(*area))) return false;
   return inner_->PrepareSleep();
 }
 

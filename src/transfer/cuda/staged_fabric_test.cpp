@@ -234,6 +234,8 @@ class CudaStagedFabric : public testing::Test {
     to_ = *target_->Register(sink_->span());
     key_ = *target_->Expose(to_);
     peer_ = *writer_->Insert(*target_->Invite());
+    writers_own_ = *writer_->Expose(from_);
+    ASSERT_TRUE(target_->Insert(*writer_->Invite()).ok());  // acknowledgements go there
   }
   void Write(uint32_t i, uint64_t offset, uint64_t bytes, uint64_t key) {
     Status why;
@@ -270,7 +272,7 @@ class CudaStagedFabric : public testing::Test {
   std::unique_ptr<Fabric> writer_, target_;
   std::vector<std::byte> bytes_;
   uint32_t from_ = 0, to_ = 0;
-  MemoryKey key_;
+  MemoryKey key_, writers_own_;
   uint64_t peer_ = 0;
   OpContext contexts_[256];
   std::vector<Completion> ended_, arrived_;
@@ -376,16 +378,13 @@ TEST(CudaGpuStaged, EveryMixOverTcpByteExact) {
 }
 
 TEST(CudaStagedWire, SurvivesTheWayAndRefusesTheRest) {
-  const cuda::StagedAddress address{.inner = "abc", .has_area = true, .area = 7, .tag = 9, .key = {1, 2}};
+  const cuda::StagedAddress address{.inner = "abc", .writer = 5, .board = {3, 4}, .has_area = true, .area = 7, .tag = 9, .key = {1, 2}};
   EXPECT_EQ(*cuda::ParseAddress(EncodeAddress(address)), address);
   EXPECT_EQ(*cuda::ParseAddress(cuda::EncodeAddress({.inner = "x"})), (cuda::StagedAddress{.inner = "x"}));
   const std::string text = EncodeAddress(address);
   for (size_t i = 0; i < text.size(); ++i) EXPECT_FALSE(cuda::ParseAddress(text.substr(0, i)).ok()) << i;
   EXPECT_FALSE(cuda::ParseAddress(text + "x").ok());
   EXPECT_FALSE(cuda::ParseAddress("12:some-shm-name").ok());
-  const cuda::Introduction introduction{.inner = "de", .writer = 5, .tag = 6, .key = {7, 8}};
-  EXPECT_EQ(*cuda::ParseIntroduction(EncodeIntroduction(introduction)), introduction);
-  EXPECT_FALSE(cuda::ParseIntroduction("").ok());
   for (const uint32_t offset : {0u, 64u, cuda::kRingBytes - 64}) {
     const uint32_t imm = cuda::CellImm(cuda::kMaxAreas - 1, offset);
     EXPECT_EQ(UnpackImm(imm).kind, ImmKind::kCell);
@@ -393,7 +392,7 @@ TEST(CudaStagedWire, SurvivesTheWayAndRefusesTheRest) {
     EXPECT_EQ(cuda::RingOffsetOf(imm), offset);
   }
   EXPECT_EQ(UnpackImm(cuda::AckImm(12345)).kind, ImmKind::kCellAck);
-  EXPECT_EQ(cuda::WriterOf(cuda::AckImm(12345)), 12345u);
+  EXPECT_EQ(cuda::PlaceOf(cuda::AckImm(12345)), 12345u);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ namespace baton::transfer::cuda {
 namespace {
 
 constexpr Duration kCopyWait = 2s;  // for copies under way when their memory is taken back
+constexpr Duration kAskAgain = 50ms;
 
 uint64_t RandomTag() {
   std::random_device random;
@@ -27,7 +28,7 @@ void WaitForCopy(CopyStream& stream, uint64_t ticket, TimePoint deadline) {
 
 Result<std::unique_ptr<Staging>> Staging::Create(const std::shared_ptr<Fabric>& inner) {
   void* const data =
-      mmap(nullptr, kStagingBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+      mmap(nullptr, kStagingBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED)
     return Error(Code::kResourceExhausted, "{} bytes to stage device memory: {}", kStagingBytes, strerror(errno));
   std::unique_ptr<Staging> staging(new Staging(inner));
@@ -54,19 +55,12 @@ Status Staging::Pin(Driver& driver) {
   return Status::Ok();
 }
 
-OutgoingRing::OutgoingRing(Fabric& inner, StagedAddress address, uint64_t inner_peer, uint32_t writer)
-    : inner_(inner), address_(std::move(address)), inner_peer_(inner_peer), writer_(writer) {}
+OutgoingRing::OutgoingRing(Fabric& inner, StagedAddress address, uint64_t inner_peer, uint64_t writer, uint32_t place)
+    : inner_(inner), address_(std::move(address)), inner_peer_(inner_peer), writer_(writer), place_(place) {}
 
 Status OutgoingRing::Prepare(std::unique_ptr<Staging> staging, Driver* pin) {
   if (pin)
     if (Status s = staging->Pin(*pin); !s.ok()) return s;
-  std::memset(staging->data() + kRingBytes, 0, sizeof(CellAck));
-  tag_ = RandomTag();
-  if (address_.has_area) {
-    const Result<MemoryKey> key = inner_.Expose(staging->region());
-    if (!key.ok()) return key.status();
-    ack_key_ = *key;
-  }
   staging_ = std::move(staging);
   return Status::Ok();
 }
@@ -87,31 +81,6 @@ bool OutgoingRing::Reserve(uint32_t bytes, Piece*& piece) {
   return true;
 }
 
-bool OutgoingRing::Introduce(Status& why) {
-  const std::string text =
-      EncodeIntroduction({.inner = inner_.Address(), .writer = writer_, .tag = tag_, .key = ack_key_});
-  if (text.size() > kMaxStagedBytes) {
-    why = Error(Code::kInternal, "an address of {} bytes is too long to stage with", text.size());
-    return false;
-  }
-  Piece* piece = nullptr;
-  if (!Reserve(static_cast<uint32_t>(sizeof(CellHeader) + text.size()), piece)) return false;
-  const CellHeader header{.tag = address_.tag,
-                          .sequence = sequence_++,
-                          .kind = CellHeader::Kind::kIntroduction,
-                          .bytes = static_cast<uint32_t>(text.size())};
-  std::byte* const place = staging_->data() + piece->offset;
-  std::memcpy(place, &header, sizeof header);
-  std::memcpy(place + sizeof header, text.data(), text.size());
-  piece->cell = true;
-  piece->sequence = header.sequence;
-  piece->remote_address = address_.key.base + piece->offset;
-  piece->remote_key = address_.key.key;
-  piece->imm = CellImm(address_.area, piece->offset);
-  introduced_ = true;
-  return true;
-}
-
 PostResult OutgoingRing::Write(const WriteRequest& request, const std::byte* source, CopyStream* stream, Status& why) {
   const bool cell = IsStaged(request.remote_address);
   if (dead_)
@@ -119,7 +88,7 @@ PostResult OutgoingRing::Write(const WriteRequest& request, const std::byte* sou
   else if (!staging_ || request.bytes > kMaxStagedBytes || (cell && !address_.has_area))
     why = Error(Code::kInternal, "a write of {} bytes that cannot be staged", request.bytes);
   if (!why.ok()) return PostResult::kFailed;
-  if (cell && !introduced_ && !Introduce(why)) return why.ok() ? PostResult::kAgain : PostResult::kFailed;
+  if (halted_) return PostResult::kAgain;
   Piece* piece = nullptr;
   const auto bytes = static_cast<uint32_t>(request.bytes);
   if (!Reserve(cell ? bytes + sizeof(CellHeader) : bytes, piece)) return PostResult::kAgain;
@@ -129,10 +98,11 @@ PostResult OutgoingRing::Write(const WriteRequest& request, const std::byte* sou
   if (cell) {
     const CellHeader header{.tag = address_.tag,
                             .sequence = sequence_++,
-                            .kind = CellHeader::Kind::kData,
-                            .bytes = bytes,
                             .key = request.remote_key,
                             .offset = request.remote_address - kStagedBase,
+                            .writer = writer_,
+                            .place = place_,
+                            .bytes = bytes,
                             .imm = request.imm};
     std::memcpy(place, &header, sizeof header);
     place += sizeof header;
@@ -155,55 +125,109 @@ PostResult OutgoingRing::Write(const WriteRequest& request, const std::byte* sou
 }
 
 void OutgoingRing::Post(TimePoint now, const Report& report) {
+  if (halted_) return Surrender(report);
   while (posted_ != tail_) {
     Piece& piece = pieces_[posted_ % kMaxCells];
     if (piece.stream && !piece.stream->Done(piece.ticket)) return;
     if (piece.stream && !piece.stream->status().ok()) return Fail(piece.stream->status(), report);
     Status why;
-    const PostResult result = inner_.Write({.peer = inner_peer_,
-                                            .local_region = staging_->region(),
-                                            .local_offset = piece.offset,
-                                            .bytes = piece.bytes,
-                                            .remote_address = piece.remote_address,
-                                            .remote_key = piece.remote_key,
-                                            .imm = piece.imm,
-                                            .context = &piece.context},
-                                           now, why);
+    const PostResult result = PostBelow(piece, piece.bytes, now, why);
     if (result == PostResult::kAgain) return;
     if (result == PostResult::kFailed) return Fail(why, report);
-    ++in_flight_;
     ++posted_;
   }
+  if (in_flight_ == 0 && head_ != tail_ && !dead_) Ask(now, report);
 }
 
-bool OutgoingRing::OnInner(const Completion& completion, const Report& report) {
+PostResult OutgoingRing::PostBelow(Piece& piece, uint32_t bytes, TimePoint now, Status& why) {
+  const PostResult result = inner_.Write({.peer = inner_peer_,
+                                          .local_region = staging_->region(),
+                                          .local_offset = piece.offset,
+                                          .bytes = bytes,
+                                          .remote_address = piece.remote_address,
+                                          .remote_key = piece.remote_key,
+                                          .imm = piece.imm,
+                                          .context = &piece.context},
+                                         now, why);
+  if (result != PostResult::kPosted) return result;
+  ++in_flight_;
+  piece.sent = false;
+  heard_at_ = now;
+  return result;
+}
+
+// All is there, and the peer does not say so: its word may be lost.
+void OutgoingRing::Ask(TimePoint now, const Report& report) {
+  if (asked_ == kMostAsked || now - heard_at_ < kAskAgain) return;
+  Status why;
+  Piece& piece = pieces_[head_ % kMaxCells];
+  constexpr uint32_t kYes = 1;
+  std::memcpy(staging_->data() + piece.offset + offsetof(CellHeader, again), &kYes, sizeof kYes);
+  const PostResult result = PostBelow(piece, sizeof(CellHeader), now, why);
+  if (result == PostResult::kFailed) Fail(why, report);
+  if (result != PostResult::kPosted) return;
+  piece.again = true;
+  ++asked_;
+}
+
+bool OutgoingRing::OnInner(const Completion& completion, TimePoint now, const Report& report) {
   const auto place = reinterpret_cast<uintptr_t>(completion.context);
   const auto first = reinterpret_cast<uintptr_t>(pieces_.data());
   if (place < first || place >= first + sizeof pieces_) return false;
   Piece& piece = *reinterpret_cast<Piece*>(completion.context);
   --in_flight_;
+  heard_at_ = now;
   piece.sent = true;
-  if (completion.kind == Completion::Kind::kFailed) {
+  const bool again = std::exchange(piece.again, false);
+  if (completion.kind == Completion::Kind::kDone) {
+    piece.landed = piece.landed || !piece.cell;
+    FinishDone(piece, report);
+  } else if (piece.landed && !again) {
+    FinishDone(piece, report);  // once is all that it can land
+  } else if (!completion.in_doubt) {
     Fail(completion.status, report);
-  } else if (!piece.cell) {
-    piece.landed = true;
-    Finish(piece, report, Status::Ok());
+  } else if (!halted_ && !dead_) {
+    halted_ = true;
+    why_ = completion.status;
   }
   FreeDone();
+  if (halted_) Surrender(report);
   return true;
 }
 
-void OutgoingRing::OnAck(const Report& report) {
-  if (!staging_ || dead_) return;
-  CellAck ack;
-  std::memcpy(&ack, staging_->data() + kRingBytes, sizeof ack);
-  if (ack != MakeAck(tag_, ack.landed, ack.error) || ack.landed > sequence_) return;
+// Everything that is left is in doubt, once nothing of it is under way: cells behind the one that was lost
+// wait for it at the peer.
+void OutgoingRing::Surrender(const Report& report) {
+  if (in_flight_ || dead_) return;
+  for (uint64_t i = posted_; i != tail_; ++i)
+    if (const Piece& piece = pieces_[i % kMaxCells]; piece.stream && !piece.stream->Done(piece.ticket)) return;
+  for (uint64_t i = head_; i != tail_; ++i) Finish(pieces_[i % kMaxCells], report, why_, true);
+  posted_ = tail_;
+}
+
+void OutgoingRing::Resume(bool area) {
+  BATON_CHECK(in_flight_ == 0, "{} staged writes are under way behind a fence", in_flight_);
+  if (dead_) return;
+  halted_ = false;
+  head_ = posted_ = tail_;
+  ring_head_ = ring_tail_;
+  if (!area) return;
+  address_.tag = NextTag(address_.tag);
+  sequence_ = acked_ = 0;
+  asked_ = 0;
+}
+
+void OutgoingRing::OnAck(const CellAck& ack, TimePoint now, const Report& report) {
+  if (!staging_ || dead_ || halted_) return;  // in doubt is in doubt: the engine waits for it to be told
+  if (ack != MakeAck(address_.tag, ack.landed, ack.error) || ack.landed > sequence_) return;
+  heard_at_ = now;
+  asked_ = 0;
   for (uint64_t i = head_; i != tail_ && acked_ < ack.landed; ++i) {
     Piece& piece = pieces_[i % kMaxCells];
     if (!piece.cell || piece.sequence < acked_) continue;
     acked_ = piece.sequence + 1;
     piece.landed = true;
-    Finish(piece, report, Status::Ok());
+    FinishDone(piece, report);
   }
   if (ack.error)
     Fail(Error(Code::kUnavailable, "the peer refused a write to device memory: {}",
@@ -211,11 +235,16 @@ void OutgoingRing::OnAck(const Report& report) {
   FreeDone();
 }
 
-void OutgoingRing::Finish(Piece& piece, const Report& report, const Status& status) {
+void OutgoingRing::FinishDone(Piece& piece, const Report& report) {
+  if (piece.sent && piece.landed) Finish(piece, report, Status::Ok(), false);
+}
+
+void OutgoingRing::Finish(Piece& piece, const Report& report, const Status& status, bool in_doubt) {
   if (!piece.user) return;
   Completion completion;
   completion.kind = status.ok() ? Completion::Kind::kDone : Completion::Kind::kFailed;
-  completion.peer_lost = !status.ok();
+  completion.peer_lost = !status.ok() && !in_doubt;
+  completion.in_doubt = in_doubt;
   completion.context = piece.user;
   completion.status = status;
   piece.user = nullptr;
@@ -225,7 +254,7 @@ void OutgoingRing::Finish(Piece& piece, const Report& report, const Status& stat
 void OutgoingRing::FreeDone() {
   for (; head_ != posted_; ++head_) {
     const Piece& piece = pieces_[head_ % kMaxCells];
-    if (!piece.sent || !piece.landed) return;
+    if (piece.user) return;
     ring_head_ = piece.end;
   }
 }
@@ -235,14 +264,12 @@ void OutgoingRing::Fail(const Status& why, const Report& report) {
   dead_ = true;
   why_ = why;
   WaitForCopies();  // the sources are free once their writes have failed
-  for (uint64_t i = head_; i != tail_; ++i) Finish(pieces_[i % kMaxCells], report, why);
+  for (uint64_t i = head_; i != tail_; ++i) Finish(pieces_[i % kMaxCells], report, why, false);
   posted_ = tail_;
 }
 
 void OutgoingRing::Close(const Report& report) {
   Fail(Error(Code::kUnavailable, "the peer was removed"), report);
-  if (ack_key_.key || ack_key_.base) inner_.Revoke(ack_key_);
-  ack_key_ = {};
 }
 
 void OutgoingRing::WaitForCopies() {
@@ -256,13 +283,15 @@ IncomingArea::IncomingArea(Fabric& inner, uint32_t index, std::unique_ptr<Stagin
   arrived_.fill(kNowhere);
 }
 
-Result<StagedAddress> IncomingArea::Open() {
+Status IncomingArea::Open(StagedAddress& address) {
   const Result<MemoryKey> key = inner_.Expose(staging_->region());
   if (!key.ok()) return key.status();
-  key_ = *key;
+  address.key = key_ = *key;
   open_ = true;
-  tag_ = RandomTag();
-  return StagedAddress{.has_area = true, .area = index_, .tag = tag_, .key = key_};
+  address.tag = tag_ = RandomTag();
+  address.has_area = true;
+  address.area = index_;
+  return Status::Ok();
 }
 
 bool IncomingArea::Owns(uint64_t key) const {
@@ -272,11 +301,16 @@ bool IncomingArea::Owns(uint64_t key) const {
 }
 
 void IncomingArea::OnCell(uint32_t offset) {
-  if (refused_ || offset > kRingBytes - sizeof(CellHeader)) return;
+  if (offset > kRingBytes - sizeof(CellHeader)) return;
   CellHeader header;
   std::memcpy(&header, staging_->data() + offset, sizeof header);
   if (header.tag != tag_) return;  // of an area that had this number before
-  if (header.sequence < next_ || header.sequence - reported_ >= kMaxCells) return Refuse(EPROTO);
+  if (header.again && (refused_ || header.sequence < next_)) {
+    retell_ = true;
+    return;
+  }
+  if (header.sequence < next_) return Refuse(EPROTO);
+  if (header.sequence - reported_ >= kMaxCells) return Refuse(EPROTO);
   arrived_[header.sequence % kMaxCells] = offset;
 }
 
@@ -297,34 +331,17 @@ void IncomingArea::Take(const Locate& locate) {
 int IncomingArea::TakeCell(const CellHeader& header, uint32_t offset, const Locate& locate, Landing& landing) {
   const uint64_t room = kRingBytes - sizeof(CellHeader) - offset;
   if (header.tag != tag_ || header.sequence != next_ || header.bytes == 0 || header.bytes > kMaxStagedBytes ||
-      header.bytes > room)
+      header.bytes > room || header.place >= kMaxRings)
     return EPROTO;
-  const std::byte* const bytes = staging_->data() + offset + sizeof header;
-  if (header.kind == CellHeader::Kind::kIntroduction)
-    return Meet({reinterpret_cast<const char*>(bytes), header.bytes});
-  if (header.kind != CellHeader::Kind::kData || !introduced_) return EPROTO;
+  if (met_ && (header.writer != writer_ || header.place != place_)) return EPROTO;
+  writer_ = header.writer;
+  place_ = header.place;
+  met_ = true;
   const CellTarget target = locate(header);
   if (target.error) return target.error;
-  landing.data = true;
-  landing.imm = header.imm;
-  landing.bytes = header.bytes;
-  landing.stream = target.stream;
-  landing.ticket = target.stream->Add(AsDevice(target.place), AsDevice(bytes), header.bytes);
-  return 0;
-}
-
-int IncomingArea::Meet(std::string_view text) {
-  const std::string copy(text);  // the writer could change it meanwhile
-  Result<Introduction> introduction = ParseIntroduction(copy);
-  if (!introduction.ok() || introduced_) return EPROTO;
-  const Result<uint64_t> peer = inner_.Insert(introduction->inner);
-  if (!peer.ok()) {
-    log::warn("transfer: no way back to a writer of device memory: {}", peer.status().message());
-    return EHOSTUNREACH;
-  }
-  writer_ = *std::move(introduction);
-  writer_peer_ = *peer;
-  introduced_ = true;
+  landing = {.stream = target.stream, .imm = header.imm, .bytes = header.bytes};
+  landing.ticket =
+      target.stream->Add(AsDevice(target.place), AsDevice(staging_->data() + offset + sizeof header), header.bytes);
   return 0;
 }
 
@@ -334,63 +351,74 @@ void IncomingArea::Refuse(int error) {
   error_ = error;
 }
 
-void IncomingArea::Land(const Report& report, TimePoint now) {
+void IncomingArea::Land(const Report& report) {
   for (; reported_ != next_; ++reported_) {
     const Landing& landing = landings_[reported_ % kMaxCells];
-    if (landing.stream && !landing.stream->Done(landing.ticket)) break;
-    if (landing.stream && !landing.stream->status().ok()) {
+    if (!landing.stream->Done(landing.ticket)) return;
+    if (!landing.stream->status().ok()) {
       Refuse(EIO);
       next_ = reported_;
-      break;
+      return;
     }
-    if (!landing.data) continue;
     Completion arrived;
     arrived.kind = Completion::Kind::kArrived;
     arrived.imm = landing.imm;
     arrived.bytes = landing.bytes;
     report(std::move(arrived));
   }
-  const bool tell_error = refused_ && !told_error_ && reported_ == next_;
-  if (!introduced_ || dead_ || ack_in_flight_ || (told_ == reported_ && !tell_error)) return;
-  const CellAck ack = MakeAck(writer_.tag, reported_, tell_error ? static_cast<uint64_t>(error_) : 0);
+}
+
+void IncomingArea::Tell(uint64_t inner_peer, const MemoryKey& board, TimePoint now) {
+  const bool error = EndsInError();
+  const CellAck ack = MakeAck(tag_, reported_, error ? static_cast<uint64_t>(error_) : 0);
   std::memcpy(staging_->data() + kRingBytes, &ack, sizeof ack);
   Status why;
-  const PostResult result = inner_.Write({.peer = writer_peer_,
+  const PostResult result = inner_.Write({.peer = inner_peer,
                                           .local_region = staging_->region(),
                                           .local_offset = kRingBytes,
                                           .bytes = sizeof ack,
-                                          .remote_address = writer_.key.base + kRingBytes,
-                                          .remote_key = writer_.key.key,
-                                          .imm = AckImm(writer_.writer),
+                                          .remote_address = board.base + uint64_t{place_} * sizeof ack,
+                                          .remote_key = board.key,
+                                          .imm = AckImm(place_),
                                           .context = &ack_context_},
                                          now, why);
   if (result == PostResult::kAgain) return;
-  dead_ = result == PostResult::kFailed;
-  if (dead_) return;
-  ack_in_flight_ = true;
+  ack_in_flight_ = result == PostResult::kPosted;  // else until the writer asks
+  retell_ = false;
   told_ = reported_;
-  told_error_ = tell_error || told_error_;
+  told_error_ = error;
 }
 
 bool IncomingArea::OnInner(const Completion& completion) {
   if (completion.context != &ack_context_) return false;
   ack_in_flight_ = false;
-  if (completion.kind == Completion::Kind::kFailed) dead_ = true;  // the writer is gone; its peer says so
+  // A writer that is lost may come back, and asks then.
+  if (completion.kind == Completion::Kind::kFailed && !completion.peer_lost) retell_ = true;
   return true;
+}
+
+Status IncomingArea::Renew() {
+  WaitForCopies();
+  const Result<MemoryKey> next = inner_.Renew(key_);
+  if (!next.ok()) return next.status();
+  key_ = *next;
+  tag_ = NextTag(tag_);
+  arrived_.fill(kNowhere);
+  next_ = reported_ = told_ = 0;
+  retell_ = told_error_ = false;
+  return Status::Ok();
 }
 
 void IncomingArea::WaitForCopies() {
   const TimePoint deadline = Now() + kCopyWait;
   for (uint64_t i = reported_; i != next_; ++i)
-    if (const Landing& landing = landings_[i % kMaxCells]; landing.stream)
-      WaitForCopy(*landing.stream, landing.ticket, deadline);
+    WaitForCopy(*landings_[i % kMaxCells].stream, landings_[i % kMaxCells].ticket, deadline);
 }
 
 void IncomingArea::Close() {
   WaitForCopies();
   if (open_) inner_.Revoke(key_);
-  if (introduced_) inner_.Remove(writer_peer_);
-  open_ = introduced_ = false;
+  open_ = met_ = false;
   refused_ = true;
 }
 

@@ -42,8 +42,8 @@ using Report = std::function<void(Completion)>;
 
 class OutgoingRing {
  public:
-  // `writer`: what acknowledgements to this ring name.
-  OutgoingRing(Fabric& inner, StagedAddress address, uint64_t inner_peer, uint32_t writer);
+  // `writer` and `place`: where its cells say that acknowledgements go.
+  OutgoingRing(Fabric& inner, StagedAddress address, uint64_t inner_peer, uint64_t writer, uint32_t place);
 
   // Before the first Write. `pin`: null while this side has no device memory.
   Status Prepare(std::unique_ptr<Staging> staging, Driver* pin);
@@ -52,56 +52,64 @@ class OutgoingRing {
 
   // `source`: host memory, or device memory that `stream` copies from. kAgain when the ring is full.
   PostResult Write(const WriteRequest& request, const std::byte* source, CopyStream* stream, Status& why);
-  // Hands pieces whose bytes are in the ring to the fabric below.
+  // Hands pieces whose bytes are in the ring to the fabric below, and asks for an acknowledgement that stays away.
   void Post(TimePoint now, const Report& report);
   // An operation of the fabric below ended; false when it is none of this ring's.
-  bool OnInner(const Completion& completion, const Report& report);
-  void OnAck(const Report& report);
+  bool OnInner(const Completion& completion, TimePoint now, const Report& report);
+  void OnAck(const CellAck& ack, TimePoint now, const Report& report);
+  // The peer has fenced what was in doubt: nothing of this ring is under way, and it goes on empty.
+  // `area`: the peer's area began anew with it.
+  void Resume(bool area);
   void Fail(const Status& why, const Report& report);
   // The peer goes: its source memory is free when this returns (copies from devices are waited for,
-  // bounded), and nobody acknowledges into the ring any more.
+  // bounded).
   void Close(const Report& report);
 
   bool HasWork() const { return posted_ != tail_; }
   // No operation of the fabric below is left.
   bool Drained() const { return in_flight_ == 0; }
-  bool dead() const { return dead_; }
-  uint64_t inner_peer() const { return inner_peer_; }
+  const StagedAddress& address() const { return address_; }
   std::unique_ptr<Staging> TakeStaging() { return std::move(staging_); }
   // Until copies from `region` that are under way have ended; bounded.
   void WaitForCopies();
 
  private:
+  // Ends when the fabric below is done with it and, as a cell, the peer has acknowledged it.
   struct Piece {
     OpContext context;  // first: what the fabric below gives back
-    OpContext* user = nullptr;  // null: of ours (the introduction), or reported already
+    OpContext* user = nullptr;  // null: reported already
     CopyStream* stream = nullptr;
     uint64_t ticket = 0;
     uint64_t end = 0;        // of its place, as ring_tail_ counts
     uint64_t sequence = 0;   // of a cell
-    uint64_t remote_address = 0, remote_key = 0;  // where no cell is needed
+    uint64_t remote_address = 0, remote_key = 0;
     uint32_t offset = 0, bytes = 0, imm = 0;      // of what is written: a cell with its header
     bool cell = false, sent = false, landed = false;
+    bool again = false;  // its header was posted once more
   };
   bool Reserve(uint32_t bytes, Piece*& piece);
-  bool Introduce(Status& why);
-  void Finish(Piece& piece, const Report& report, const Status& status);
+  PostResult PostBelow(Piece& piece, uint32_t bytes, TimePoint now, Status& why);
+  void Ask(TimePoint now, const Report& report);
+  void Surrender(const Report& report);
+  void FinishDone(Piece& piece, const Report& report);
+  void Finish(Piece& piece, const Report& report, const Status& status, bool in_doubt);
   void FreeDone();
 
   Fabric& inner_;
-  const StagedAddress address_;
-  const uint64_t inner_peer_;
-  const uint32_t writer_;
-  uint64_t tag_ = 0;
+  StagedAddress address_;  // its tag is the area's present one
+  const uint64_t inner_peer_, writer_;
+  const uint32_t place_;
   std::unique_ptr<Staging> staging_;
-  MemoryKey ack_key_;
-  bool introduced_ = false, dead_ = false;
-  Status why_;  // of its death
+  bool dead_ = false;
+  bool halted_ = false;  // something is in doubt: nothing is posted until Resume
+  Status why_;           // of either
   std::array<Piece, kMaxCells> pieces_{};
   uint64_t head_ = 0, posted_ = 0, tail_ = 0;  // pieces, counted without end
   uint64_t ring_head_ = 0, ring_tail_ = 0;     // bytes, likewise
   uint64_t sequence_ = 0, acked_ = 0;          // cells
   uint32_t in_flight_ = 0;
+  TimePoint heard_at_{};  // last sign of progress
+  uint32_t asked_ = 0;    // since the last acknowledgement
 };
 
 // Where a cell's bytes go: device memory and the stream that copies there, or an errno.
@@ -116,23 +124,33 @@ class IncomingArea {
   using Locate = std::function<CellTarget(const CellHeader&)>;
 
   IncomingArea(Fabric& inner, uint32_t index, std::unique_ptr<Staging> staging, std::vector<uint64_t> keys);
-  Result<StagedAddress> Open();
+  // Exposes it: fills the part of `address` that is about it.
+  Status Open(StagedAddress& address);
 
+  uint32_t index() const { return index_; }
   std::vector<uint64_t>& keys() { return keys_; }
   bool Owns(uint64_t key) const;
-  // A cell was written at `offset` of the area.
+  // A cell was written at `offset` of the area, or its header again: a question.
   void OnCell(uint32_t offset);
   // Starts the copies of cells whose turn it is.
   void Take(const Locate& locate);
-  // Reports what has landed in device memory, and tells the writer.
-  void Land(const Report& report, TimePoint now);
+  // Reports what has landed in device memory.
+  void Land(const Report& report);
+  // The writer is to be told of it.
+  bool HasToTell() const {
+    return met_ && !ack_in_flight_ && (told_ != reported_ || retell_ || (EndsInError() && !told_error_));
+  }
+  uint64_t writer() const { return writer_; }
+  void Tell(uint64_t inner_peer, const MemoryKey& board, TimePoint now);
   bool OnInner(const Completion& completion);
+  // Fences all cells so far and begins anew: after it none of them lands, and copies under way have ended.
+  Status Renew();
   // Until copies under way have ended, bounded: after it nothing of `this` lands.
   void WaitForCopies();
   // Takes the peer's key away.
   void Close();
 
-  bool HasWork() const { return reported_ != next_ || (told_ != reported_ && introduced_ && !ack_in_flight_ && !dead_); }
+  bool HasCopies() const { return reported_ != next_; }
   bool Drained() const { return !ack_in_flight_; }
   std::unique_ptr<Staging> TakeStaging() { return std::move(staging_); }
 
@@ -142,11 +160,10 @@ class IncomingArea {
     CopyStream* stream = nullptr;
     uint64_t ticket = 0;
     uint32_t imm = 0, bytes = 0;
-    bool data = false;
   };
   int TakeCell(const CellHeader& header, uint32_t offset, const Locate& locate, Landing& landing);
-  int Meet(std::string_view introduction);
   void Refuse(int error);
+  bool EndsInError() const { return refused_ && reported_ == next_; }
 
   Fabric& inner_;
   const uint32_t index_;
@@ -158,11 +175,12 @@ class IncomingArea {
   std::array<Landing, kMaxCells> landings_;  // by sequence
   uint64_t next_ = 0, reported_ = 0, told_ = 0;  // sequences
   int error_ = 0;
-  bool refused_ = false, told_error_ = false;
+  bool refused_ = false, told_error_ = false, open_ = false;
   // The way back.
-  bool introduced_ = false, dead_ = false, open_ = false, ack_in_flight_ = false;
-  Introduction writer_;
-  uint64_t writer_peer_ = 0;
+  bool met_ = false, ack_in_flight_ = false;
+  bool retell_ = false;  // what was told may not have come
+  uint64_t writer_ = 0;
+  uint32_t place_ = 0;
   OpContext ack_context_;
 };
 

@@ -3,6 +3,7 @@
 // behaves.
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -311,6 +312,10 @@ fi_ops_av av_ops = [] {
   ops.remove = [](fid_av*, fi_addr_t* handle, size_t, uint64_t) {
     const std::lock_guard lock(FakeEfa::current->mutex);
     return FakeEfa::current->peers.erase(*handle) ? 0 : -FI_EINVAL;
+  };
+  ops.straddr = [](fid_av*, const void*, char* text, size_t* size) -> const char* {
+    std::snprintf(text, *size, "fi_addr_efa://[fe80::1]:7:1");
+    return text;
   };
   return ops;
 }();

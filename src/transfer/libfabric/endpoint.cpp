@@ -1,6 +1,8 @@
 #include "transfer/libfabric/endpoint.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <vector>
 
 #include "common/log.h"
@@ -11,6 +13,12 @@ namespace baton::transfer {
 namespace {
 
 constexpr size_t kMinCqEntries = 8192;
+
+size_t OpenFiles() {
+  std::error_code error;
+  const std::filesystem::directory_iterator files("/proc/self/fd", error);
+  return static_cast<size_t>(std::distance(begin(files), end(files)));
+}
 
 }  // namespace
 
@@ -89,6 +97,17 @@ Status Endpoint::ReadAddress() {
   return Status::Ok();
 }
 
+// "fi_sockaddr_in://10.0.0.7:41234" without what kind of address it is.
+std::string Endpoint::NameOf(std::string_view peer) const {
+  if (peer.size() != address.size()) return {};
+  char text[256] = "";
+  size_t size = sizeof text;
+  fi_av_straddr(av.get(), peer.data(), text, &size);
+  const std::string_view name(text);
+  const size_t scheme = name.find("://");
+  return std::string(scheme == name.npos ? name : name.substr(scheme + 3));
+}
+
 Result<uint64_t> Endpoint::Insert(std::string_view peer) {
   // Addresses of one provider have one size; shm's are strings that end in a zero byte.
   const bool text = info().addr_format == FI_ADDR_STR;
@@ -144,8 +163,10 @@ void Endpoint::TuneConnection(uint64_t peer) {
 
 // rxm (1.17 at least) crashes in fi_av_remove when it keeps the record of a connection that is not
 // there: one that broke, or could not even begin. An empty write to nowhere makes it begin one anew,
-// or tells that it cannot: then nothing is connected.
+// or tells that it cannot: then nothing is connected. Such a write may also take up the news that the
+// connection has ended, and says the same as before; but then a socket is closed by it, so it is asked again.
 bool Endpoint::HasConnection(fi_addr_t handle) {
+  constexpr int kTries = 8;
   const iovec source{address.data(), 0};
   const fi_rma_iov target{};
   void* desc = nullptr;
@@ -156,7 +177,12 @@ bool Endpoint::HasConnection(fi_addr_t handle) {
   message.addr = handle;
   message.rma_iov = &target;
   message.rma_iov_count = 1;
-  const ssize_t result = fi_writemsg(ep.get(), &message, 0);
+  ssize_t result = -FI_EAGAIN;
+  for (int i = 0; i < kTries; ++i) {
+    const size_t before = OpenFiles();
+    result = fi_writemsg(ep.get(), &message, 0);
+    if (result != -FI_EAGAIN || OpenFiles() >= before) break;
+  }
   return result == 0 || result == -FI_EAGAIN;
 }
 

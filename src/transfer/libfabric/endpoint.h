@@ -19,6 +19,7 @@ struct Endpoint {
   // `bind`: flags beside FI_TRANSMIT | FI_RECV for the completion queue.
   static Result<Endpoint> Open(ProviderChoice choice, uint64_t bind);
 
+  std::string NameOf(std::string_view address) const;
   Result<uint64_t> Insert(std::string_view address);
   void Remove(uint64_t peer);
   // Removes an address whoever uses it; their handles are void from here on.

@@ -52,6 +52,7 @@ class LibfabricFabric final : public Fabric {
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override { exposed_.erase(key.key); }
   Result<MemoryKey> Renew(const MemoryKey& key) override;
+  std::string NameOf(std::string_view address) const override { return endpoint_.NameOf(address); }
   Result<uint64_t> Insert(std::string_view address) override { return endpoint_.Insert(address); }
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -177,6 +178,7 @@ void LibfabricFabric::FillTraits() {
   // SRD reports every write, also those to a dead peer, but only when its retries are over.
   traits_.drain_timeout = std::chrono::seconds(10);
   traits_.hardware_rdma = endpoint_.hardware.writes;
+  if (traits_.hardware_rdma) traits_.least_in_flight = Pacer::kFloor;
   traits_.write_path = endpoint_.hardware.writes ? "native" : "emulated";
   if (const auto longest = efa::LongestRma(ep_.get()))
     traits_.max_write_bytes = std::min(traits_.max_write_bytes, *longest);

@@ -46,6 +46,7 @@ class ReadFabric final : public Fabric {
   Result<MemoryKey> Expose(uint32_t region) override;
   void Revoke(const MemoryKey& key) override;
   Result<MemoryKey> Renew(const MemoryKey& key) override;
+  std::string NameOf(std::string_view address) const override { return endpoint_.NameOf(address); }
   Result<uint64_t> Insert(std::string_view address) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
@@ -119,6 +120,7 @@ void ReadFabric::FillTraits(uint32_t orders) {
   traits_.version = LibraryVersion();
   traits_.write_path = "read";
   traits_.hardware_rdma = endpoint_.is_efa() && endpoint_.hardware.reads;
+  if (traits_.hardware_rdma) traits_.least_in_flight = Pacer::kFloor;
   traits_.max_write_bytes = std::min<uint64_t>(info.ep_attr->max_msg_size, 1 << 30);
   if (endpoint_.is_efa())
     if (const auto longest = efa::LongestRma(endpoint_.ep.get()))

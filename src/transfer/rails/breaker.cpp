@@ -33,11 +33,12 @@ bool JoinedRails::IsWanted(Peer& peer, const Path& path) const {
   return IsHome(peer, path) || HomeOf(peer, path).state == Path::State::kClosed;
 }
 
-// True while a path works, or one that is wanted has not failed yet (at first: not often enough).
+// True while a path works, or one that is wanted has not failed yet (at first: not often enough; later:
+// since the last one was lost).
 bool JoinedRails::MayBeLeft(Peer& peer) const {
   if (!peer.candidates.empty()) return true;
   return std::any_of(peer.paths.begin(), peer.paths.end(), [&](const Path& path) {
-    return path.state == Path::State::kOpen || path.not_yet ||
+    return path.state == Path::State::kOpen || path.not_yet || path.owed ||
            (!peer.reached && path.failed_tries < kFirstTries && IsWanted(peer, path)) ||
            (path.retry_at == TimePoint{} && path.state != Path::State::kClosed && IsWanted(peer, path));
   });
@@ -155,8 +156,8 @@ void JoinedRails::Sever(Peer& peer, Path& path) {
 }
 
 void JoinedRails::Try(Peer& peer, Path& path, TimePoint now) {
-  if (!Reach(peer, path)) return ClosePath(peer, path, peer.why, now);
   SetState(path, Path::State::kTrying);
+  if (!Reach(peer, path)) return ClosePath(peer, path, peer.why, now);
   path.tried_at = now;
   PostProbe(peer, path, now);
 }
@@ -203,10 +204,21 @@ void JoinedRails::OnProbeDone(Peer& peer, Path& path, const Completion& completi
   Choose(peer);
 }
 
+// No path is open any more. Those that were closed may work again by now, and we would learn it only up to
+// last_retry later: each gets its try before the peer counts as lost.
+void JoinedRails::OweTries(Peer& peer, const Path& lost, TimePoint now) {
+  for (Path& path : peer.paths) {
+    path.owed = path.opened_at != TimePoint{};
+    if (path.owed && &path != &lost) path.retry_at = std::min(path.retry_at, now);
+  }
+  next_tending_ = {};
+}
+
 // Everything on it ends here, in doubt; where its rail reports all ends by itself, these come first.
 void JoinedRails::ClosePath(Peer& peer, Path& path, const Status& why, TimePoint now) {
   const bool was_open = path.state == Path::State::kOpen;
   path.not_yet = false;
+  if (path.state == Path::State::kTrying) path.owed = false;
   const bool stood = was_open && now - path.opened_at > times_.last_retry;
   path.backoff = stood || path.backoff == Duration(0)
                      ? times_.first_retry
@@ -218,6 +230,7 @@ void JoinedRails::ClosePath(Peer& peer, Path& path, const Status& why, TimePoint
   if (path.state != Path::State::kClosed) Stats::Bump(stats_->rails[path.local].failures);
   SetState(path, Path::State::kClosed);
   Choose(peer);
+  if (was_open && peer.candidates.empty()) OweTries(peer, path, now);
   if (was_open)
     log::warn("transfer: rail {} no longer reaches rail {} of its peer: {}", stats_->rails[path.local].name,
               path.remote, why.message());
@@ -231,7 +244,7 @@ void JoinedRails::GiveUpOps(Peer& peer, Path& path, const Status& why) {
   if (path.ops) peer.doubts.Add(path.local, path.remote);
   while (RailOp* op = path.ops) {
     OpContext* const owner = op->owner;
-    Unlink(op);
+    TakeOff(op);
     op->path = nullptr;
     op->owner = nullptr;
     Report(owner, in_doubt, why);

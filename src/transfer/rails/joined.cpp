@@ -59,6 +59,7 @@ void JoinedRails::FillTraits() {
     const FabricTraits& rail = rails_[r].fabric->traits();
     traits_.rails.push_back(stats_->rails[r].name);
     traits_.hardware_rdma = traits_.hardware_rdma && rail.hardware_rdma;
+    traits_.least_in_flight = std::max(traits_.least_in_flight, rail.least_in_flight);
     if (rail.write_path != traits_.write_path) traits_.write_path = "mixed";
     traits_.max_write_bytes = std::min(traits_.max_write_bytes, rail.max_write_bytes);
     traits_.max_in_flight += rail.max_in_flight;
@@ -128,6 +129,9 @@ void JoinedRails::Revoke(const MemoryKey& key) {
   for (size_t r = 0; r < rails_.size(); ++r) rails_[r].fabric->Revoke(exposure->second.keys[r]);
   const auto invitation = invitations_.find(exposure->second.invitation);
   exposures_.erase(exposure);
+  // Taken back before it was sent: its number is the next one's. (One among others leaves a gap that
+  // Invite fills.)
+  while (!fresh_.empty() && !exposures_.contains(fresh_.back())) fresh_.pop_back();
   if (invitation == invitations_.end() || --invitation->second.keys > 0) return;
   for (size_t r = 0; r < rails_.size(); ++r) rails_[r].fabric->Revoke(invitation->second.pads[r]);
   invitations_.erase(invitation);
@@ -156,33 +160,49 @@ Status JoinedRails::MakePads() {
 }
 
 Result<std::string> JoinedRails::Invite() {
+  // What was exposed is this invitation's, whatever becomes of it.
+  const uint64_t number = next_invitation_++;
+  const std::vector<uint64_t> ids = std::exchange(fresh_, {});
   if (Status s = MakePads(); !s.ok()) return s;
-  RailsInvitation out;
-  for (const uint64_t id : fresh_) {
+  RailsInvitation out{.rails = {}, .ids = ids, .keys = {}};
+  Invitation made;
+  for (const uint64_t id : ids) {
     const auto exposure = exposures_.find(id);
-    if (exposure == exposures_.end()) continue;  // taken back before it was sent
-    out.ids.push_back(id);
-    out.keys.insert(out.keys.end(), exposure->second.keys.begin(), exposure->second.keys.end());
+    const bool taken_back = exposure == exposures_.end();
+    made.keys += !taken_back;
+    const std::vector<MemoryKey> keys = taken_back ? std::vector<MemoryKey>(rails_.size()) : exposure->second.keys;
+    out.keys.insert(out.keys.end(), keys.begin(), keys.end());
   }
-  Invitation made{.keys = static_cast<uint32_t>(out.ids.size()), .pads = {}};
+  const Status opened = InviteOnRails(out, made.pads);
+  if (!opened.ok() || made.keys == 0)
+    for (size_t r = 0; r < made.pads.size(); ++r) rails_[r].fabric->Revoke(made.pads[r]);
+  if (!opened.ok()) return opened;
+  if (made.keys > 0) invitations_[number] = std::move(made);
+  return EncodeRails(out);
+}
+
+// The rails' addresses, and a pad of each for this invitation.
+Status JoinedRails::InviteOnRails(RailsInvitation& out, std::vector<MemoryKey>& pads) {
   for (Rail& rail : rails_) {
     Result<MemoryKey> pad = rail.fabric->Expose(rail.pad_region);
-    if (!pad) {
-      for (size_t r = 0; r < made.pads.size(); ++r) rails_[r].fabric->Revoke(made.pads[r]);
-      return pad.status();
-    }
-    made.pads.push_back(*pad);
+    if (!pad) return pad.status();
+    pads.push_back(*pad);
     Result<std::string> address = rail.fabric->Invite();
     if (!address) return address.status();
     out.rails.push_back({*std::move(address), rail.fabric->traits().renews_keys, *pad});
   }
-  if (made.keys > 0) invitations_[next_invitation_] = std::move(made);
-  ++next_invitation_;
-  fresh_.clear();
-  return EncodeRails(out);
+  return Status::Ok();
 }
 
 // ---- peers -------------------------------------------------------------------------------------
+
+std::string JoinedRails::NameOf(std::string_view address) const {
+  const Result<RailsInvitation> theirs = ParseRails(address);
+  std::string names;
+  for (size_t r = 0; theirs.ok() && r < theirs->rails.size(); ++r)
+    names += (r ? "," : "") + rails_[0].fabric->NameOf(theirs->rails[r].address);
+  return names;
+}
 
 Result<uint64_t> JoinedRails::Insert(std::string_view address) {
   if (Status s = MakePads(); !s.ok()) return s;
@@ -314,7 +334,7 @@ PostResult JoinedRails::PostOn(Path& path, const WriteRequest& request, TimePoin
   on_rail.context = &op->context;
   const PostResult result = rails_[path.local].fabric->Write(on_rail, now, why);
   if (result != PostResult::kPosted) {
-    Unlink(op);
+    TakeOff(op);
     ops_.Put(op);
     return result;
   }
@@ -330,9 +350,7 @@ RailOp* JoinedRails::TakeOp(Path& path, OpContext* owner, uint64_t bytes, TimePo
   op->path = &path;
   op->bytes = bytes;
   op->posted_at = now;
-  op->next = path.ops;
-  if (path.ops) path.ops->previous = op;
-  path.ops = op;
+  Link(path.ops, op);
   if (path.in_flight++ == 0 && !path.probe) path.heard_at = now;
   path.bytes_in_flight += bytes;
   op->ahead = path.bytes_in_flight;
@@ -343,10 +361,9 @@ RailOp* JoinedRails::TakeOp(Path& path, OpContext* owner, uint64_t bytes, TimePo
   return op;
 }
 
-void JoinedRails::Unlink(RailOp* op) {
+void JoinedRails::TakeOff(RailOp* op) {
   Path& path = *op->path;
-  (op->previous ? op->previous->next : path.ops) = op->next;
-  if (op->next) op->next->previous = op->previous;
+  Unlink(path.ops, op);
   --path.in_flight;
   path.bytes_in_flight -= op->bytes;
   --rails_[path.local].in_flight;
@@ -413,7 +430,7 @@ bool JoinedRails::TakeCompletion(uint32_t rail, Completion& completion, TimePoin
   OpContext* const owner = op->owner;
   const Duration took = now - op->posted_at;
   const uint64_t ahead = op->ahead;
-  Unlink(op);
+  TakeOff(op);
   ops_.Put(op);
   if (completion.kind == Completion::Kind::kDone) {
     path->heard_at = now;

@@ -30,6 +30,7 @@ class JoinedRails final : public Fabric {
   Ways TakeDoubts(uint64_t peer) override;
   void CloseWays(uint64_t peer, const Ways& ways, TimePoint now) override;
   Result<MemoryKey> Renew(const MemoryKey& key) override;
+  std::string NameOf(std::string_view address) const override;
   Result<uint64_t> Insert(std::string_view address) override;
   void Follow(uint64_t peer, const MemoryKey& key) override;
   void Remove(uint64_t peer) override;
@@ -73,11 +74,12 @@ class JoinedRails final : public Fabric {
   void FillTraits();
   void OpenWaitFd();
   Status MakePads();
+  Status InviteOnRails(RailsInvitation& out, std::vector<MemoryKey>& pads);
   Path* Pick(Peer& peer, uint64_t bytes, TimePoint now);
   bool HasRoom(const Path& path) const;
   PostResult PostOn(Path& path, const WriteRequest& request, TimePoint now, Status& why);
   RailOp* TakeOp(Path& path, OpContext* owner, uint64_t bytes, TimePoint now);
-  void Unlink(RailOp* op);
+  void TakeOff(RailOp* op);
   bool TakeCompletion(uint32_t rail, Completion& completion, TimePoint now);
   bool OnRailPeerGone(uint32_t rail, const Completion& completion, TimePoint now);
   void Report(OpContext* owner, bool in_doubt, const Status& why);
@@ -98,6 +100,7 @@ class JoinedRails final : public Fabric {
   void OnProbeDone(Peer& peer, Path& path, const Completion& completion, TimePoint now);
   bool Reach(Peer& peer, Path& path);
   void Sever(Peer& peer, Path& path);
+  void OweTries(Peer& peer, const Path& lost, TimePoint now);
   void ClosePath(Peer& peer, Path& path, const Status& why, TimePoint now);
   void GiveUpOps(Peer& peer, Path& path, const Status& why);
   bool Drains(const Path& path) const;
@@ -105,7 +108,7 @@ class JoinedRails final : public Fabric {
   const RailTimes times_;
   FabricTraits traits_;
   std::shared_ptr<RailsStats> stats_;
-  RailOpPool ops_;
+  OpPool<RailOp> ops_;
   std::vector<std::vector<uint32_t>> regions_;  // [region][rail] -> the rail's
   std::unordered_map<uint64_t, Exposure> exposures_;
   std::unordered_map<uint64_t, Invitation> invitations_;

@@ -10,10 +10,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
 #include "transfer/fabric.h"
+#include "transfer/op_list.h"
 
 namespace baton::transfer {
 
@@ -29,6 +28,11 @@ struct RailOp {
   TimePoint posted_at{};
   RailOp* next = nullptr;
   RailOp* previous = nullptr;
+
+  void Forget() {
+    owner = nullptr;
+    path = nullptr;
+  }
 };
 
 struct Path {
@@ -39,6 +43,7 @@ struct Path {
   bool inserted = false;   // `handle` is the local rail's
   uint32_t failed_tries = 0;  // before the first path of the peer was open
   bool not_yet = false;    // the last probe was turned away, but the peer is there: it may not know us yet
+  bool owed = false;       // a try, since the peer's last open path was lost
   uint64_t handle = 0;
   uint64_t bytes_in_flight = 0;
   uint32_t in_flight = 0;  // probes not counted
@@ -65,34 +70,6 @@ struct Path {
   static constexpr uint64_t kLeastMeasured = 32 << 10;
   static constexpr double kWeight = 1.0 / 16, kUnknownRate = 1e9;
   double rate_ = 0;
-};
-
-// Operations never move and are reused; more are made only after a lost path kept some.
-class RailOpPool {
- public:
-  explicit RailOpPool(uint32_t ops) { Grow(ops); }
-
-  RailOp* Take() {
-    if (!free_) Grow(64);
-    RailOp* op = free_;
-    free_ = op->next;
-    op->next = op->previous = nullptr;
-    return op;
-  }
-  void Put(RailOp* op) {
-    op->owner = nullptr;
-    op->path = nullptr;
-    op->next = free_;
-    free_ = op;
-  }
-
- private:
-  void Grow(uint32_t ops) {
-    chunks_.push_back(std::make_unique<RailOp[]>(ops));
-    for (uint32_t i = 0; i < ops; ++i) Put(&chunks_.back()[i]);
-  }
-  std::vector<std::unique_ptr<RailOp[]>> chunks_;
-  RailOp* free_ = nullptr;
 };
 
 }  // namespace baton::transfer

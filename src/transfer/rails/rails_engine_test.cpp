@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <thread>
 
 #include "common/log.h"
 #include "transfer/event_log_for_tests.h"
@@ -71,6 +72,30 @@ TEST(RailsEngine, TwoRailsMoveBytesBothWaysAndExportWhatTheyDid) {
       ASSERT_NE(at, text.npos) << series << text;
       EXPECT_GT(std::atof(text.c_str() + at + series.size()), 0) << series;
     }
+}
+
+// The seat of a peer in the metrics has a name while somebody sits there.
+TEST(RailsEngine, MetricsNameThePeer) {
+  Side a({"127.0.0.2", "127.0.0.3"}), b({"127.0.0.2", "127.0.0.3"}), c({"127.0.0.4"});
+  ASSERT_TRUE(a.engine && b.engine && c.engine);
+  metrics::Registry registry;
+  a.engine->ExportMetrics(registry);
+  const auto named = [&](std::string_view address) {
+    const std::string text = registry.Render();
+    const size_t at = text.find("baton_transfer_peer_info{provider=\"tcp;ofi_rxm\",peer=\"0\",peer_address=\"" + std::string(address));
+    return at != text.npos && text.substr(at, text.find('\n', at) - at).ends_with("\"} 1");
+  };
+  for (Side* other : {&b, &c, &b}) {
+    const PeerId peer = *a.engine->Connect(other->engine->Describe(), Now() + 10s);
+    const std::string_view own = other == &b ? "127.0.0.2:" : "127.0.0.4:", not_own = other == &b ? "127.0.0.4:" : "127.0.0.2:";
+    EXPECT_TRUE(named(own)) << registry.Render();
+    EXPECT_FALSE(named(not_own)) << registry.Render();
+    a.engine->Disconnect(peer);
+    ASSERT_TRUE(a.log.WaitPeer(Event::Kind::kFenced, peer, 10s));
+    for (int i = 0; i < 200 && a.engine->usage().peers; ++i) std::this_thread::sleep_for(10ms);
+    EXPECT_EQ(registry.Render().find("baton_transfer_peer_info{"), std::string::npos) << registry.Render();
+    a.log.Clear();
+  }
 }
 
 TEST(RailsEngine, UnequalNumbersOfRailsReachEachOther) {

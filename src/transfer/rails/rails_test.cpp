@@ -1,5 +1,6 @@
 // Rails over the loopback network, driven by hand: which paths carry how much, what a lost rail
-// costs, and that fences hold on all of them.
+// costs, and that fences hold on all of them. With memory of the host, and of devices (staged above
+// the rails, on the stand-in for CUDA's driver).
 #include "transfer/rails/rails.h"
 
 #include <gtest/gtest.h>
@@ -8,6 +9,8 @@
 #include <thread>
 
 #include "common/log.h"
+#include "transfer/cuda/cuda_for_tests.h"
+#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_core.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/fabric_probe.h"
@@ -22,14 +25,16 @@ constexpr uint64_t kBytes = 1 << 20;
 
 // One engine with rails. Each rail may be of a network of its own, to be slow or dead alone.
 struct Station {
-  std::vector<std::byte> memory = std::vector<std::byte>(kBytes);
+  std::vector<std::byte> host = std::vector<std::byte>(kBytes);
+  std::optional<cuda::DeviceBuffer> device;
+  std::span<std::byte> memory = host;
   std::vector<std::string> addresses;
   std::vector<Event> events;
   std::shared_ptr<const RailsStats> stats;
   std::unique_ptr<EngineCore> core;
 
   Station(const std::vector<std::shared_ptr<LoopbackNetwork>>& networks, uint64_t epoch,
-          EngineCore::Config config) {
+          EngineCore::Config config, bool on_device) {
     std::vector<std::unique_ptr<Fabric>> rails;
     for (const auto& network : networks) {
       rails.push_back(network->Open());
@@ -37,11 +42,16 @@ struct Station {
     }
     std::unique_ptr<Fabric> joined = JoinRails(std::move(rails));
     stats = joined->rail_stats();
+    if (on_device) {
+      device.emplace(*cuda::DeviceBuffer::Create(0, kBytes));
+      memory = {device->span().data, kBytes};
+      joined = *cuda::WrapForDeviceMemory(std::move(joined), 0);
+    }
     config.epoch = epoch;
     core = std::make_unique<EngineCore>(std::move(joined), config,
                                         [this](const Event& e) { events.push_back(e); });
     EXPECT_TRUE(core->Open().ok());
-    EXPECT_TRUE(core->Register({memory.data(), memory.size()}).ok());
+    EXPECT_TRUE(core->Register(device ? device->span() : cuda::SpanOf(host)).ok());
   }
   size_t Count(Event::Kind kind) const {
     return static_cast<size_t>(std::count_if(events.begin(), events.end(),
@@ -49,9 +59,15 @@ struct Station {
   }
 };
 
-class Rails : public testing::Test {
+// With memory of devices or without.
+class Rails : public testing::TestWithParam<bool> {
  protected:
-  void SetUp() override { spdlog::set_level(spdlog::level::err); }
+  void SetUp() override {
+    spdlog::set_level(spdlog::level::err);
+    if (!GetParam()) return;
+    mock_.emplace();
+    mock_->Set("touchable", 1);
+  }
   void TearDown() override { spdlog::set_level(spdlog::level::info); }
 
   void Make(size_t sender_rails, size_t receiver_rails, EngineCore::Config config = {}) {
@@ -61,8 +77,8 @@ class Rails : public testing::Test {
             const std::vector<std::shared_ptr<LoopbackNetwork>>& receiver_networks,
             EngineCore::Config config = {}) {
     if (config.max_write_bytes == EngineCore::Config{}.max_write_bytes) config.max_write_bytes = 4096;
-    sender_.emplace(sender_networks, 1, config);
-    receiver_.emplace(receiver_networks, 2, config);
+    sender_.emplace(sender_networks, 1, config, GetParam());
+    receiver_.emplace(receiver_networks, 2, config, GetParam());
     to_receiver_ = *sender_->core->AddPeer(*ParseBlob(*receiver_->core->Describe()), now_);
     to_sender_ = *receiver_->core->AddPeer(*ParseBlob(*sender_->core->Describe()), now_);
     Run(30ms);
@@ -118,6 +134,7 @@ class Rails : public testing::Test {
   }
   uint64_t BytesOf(size_t rail) const { return Stats::Get(sender_->stats->rails[rail].bytes); }
 
+  std::optional<cuda::MockCuda> mock_;
   std::shared_ptr<LoopbackNetwork> network_ = LoopbackNetwork::Create(5);
   std::optional<Station> sender_, receiver_;
   PeerId to_receiver_{}, to_sender_{};
@@ -125,7 +142,10 @@ class Rails : public testing::Test {
   std::string why_;
 };
 
-TEST_F(Rails, AnyNumberOfRailsReachesAnyOther) {
+INSTANTIATE_TEST_SUITE_P(Memory, Rails, testing::Bool(),
+                         [](const auto& one) { return one.param ? "OfDevices" : "OfTheHost"; });
+
+TEST_P(Rails, AnyNumberOfRailsReachesAnyOther) {
   for (const auto& [m, n] : {std::pair<size_t, size_t>{1, 1}, {1, 3}, {3, 1}, {2, 2}, {2, 4}, {4, 3}}) {
     SCOPED_TRACE(fmt::format("{} rails to {}", m, n));
     Make(m, n);
@@ -137,7 +157,7 @@ TEST_F(Rails, AnyNumberOfRailsReachesAnyOther) {
   }
 }
 
-TEST_F(Rails, SharesFollowTheSpeedOfTheRails) {
+TEST_P(Rails, SharesFollowTheSpeedOfTheRails) {
   const auto fast = LoopbackNetwork::Create(1), slow = LoopbackNetwork::Create(2);
   Make({fast, slow}, {fast, slow}, {.max_write_bytes = 32 << 10});
   fast->SetFaults({.min_delay = 1ms, .max_delay = 1ms});
@@ -156,7 +176,7 @@ TEST_F(Rails, SharesFollowTheSpeedOfTheRails) {
 }
 
 // Every set of lost rails but all, at either side, in either way, in the middle of transfers.
-TEST_F(Rails, LosingSomeLosesNoTransfer) {
+TEST_P(Rails, LosingSomeLosesNoTransfer) {
   constexpr size_t kRails = 3;
   for (const LoopbackLink how : {LoopbackLink::kSilent, LoopbackLink::kBroken})
     for (const bool at_sender : {true, false})
@@ -185,7 +205,7 @@ TEST_F(Rails, LosingSomeLosesNoTransfer) {
       }
 }
 
-TEST_F(Rails, OneAfterTheOtherMayGoAndComeBack) {
+TEST_P(Rails, OneAfterTheOtherMayGoAndComeBack) {
   Make(2, 2);
   network_->SetFaults({.min_delay = 100us, .max_delay = 1ms, .late = 0.5, .late_by = 100ms});
   for (uint64_t turn = 0; turn < 12; ++turn) {
@@ -200,7 +220,29 @@ TEST_F(Rails, OneAfterTheOtherMayGoAndComeBack) {
   EXPECT_EQ(sender_->core->usage().sends_live, 0u);
 }
 
-TEST_F(Rails, LosingAllLosesThePeer) {
+// The last rail goes when the other one is back, but not yet tried: that is no loss of the peer.
+TEST_P(Rails, TheLastMayGoWhenAnotherIsJustBack) {
+  for (const LoopbackLink how : {LoopbackLink::kSilent, LoopbackLink::kBroken}) {
+    network_->SetFaults({});
+    Make(2, 2);
+    network_->SetFaults({.min_delay = 100us, .max_delay = 1ms});
+    for (uint64_t turn = 0; turn < 6; ++turn) {
+      network_->SetLink(receiver_->addresses[turn % 2], how);
+      ASSERT_TRUE(End(Begin(turn))) << "turn " << turn << ": " << why_;
+      Run(4s);  // it is tried once a second now
+      const Moved moved = Begin(turn + 100);
+      Step();
+      network_->SetLink(receiver_->addresses[turn % 2], LoopbackLink::kUp);
+      network_->SetLink(receiver_->addresses[1 - turn % 2], how);
+      ASSERT_TRUE(End(moved)) << "turn " << turn << ": " << why_;
+      network_->SetLink(receiver_->addresses[1 - turn % 2], LoopbackLink::kUp);
+      Run(2s);
+    }
+    EXPECT_EQ(sender_->Count(Event::Kind::kPeerLost) + receiver_->Count(Event::Kind::kPeerLost), 0u);
+  }
+}
+
+TEST_P(Rails, LosingAllLosesThePeer) {
   for (const LoopbackLink how : {LoopbackLink::kSilent, LoopbackLink::kBroken}) {
     network_->SetFaults({});
     Make(2, 2);
@@ -216,7 +258,7 @@ TEST_F(Rails, LosingAllLosesThePeer) {
   }
 }
 
-TEST_F(Rails, RailsThatNeverWorkHurtNobody) {
+TEST_P(Rails, RailsThatNeverWorkHurtNobody) {
   const auto other = LoopbackNetwork::Create(9), another = LoopbackNetwork::Create(10);
   // No address of one network shall be one of another's.
   for (int i = 0; i < 20; ++i) other->Open();
@@ -229,7 +271,7 @@ TEST_F(Rails, RailsThatNeverWorkHurtNobody) {
   EXPECT_GT(BytesOf(1) + BytesOf(2), 3 * kBytes);
 }
 
-TEST_F(Rails, ASendTooLargeToBeKeptFailsAndNamesTheCause) {
+TEST_P(Rails, ASendTooLargeToBeKeptFailsAndNamesTheCause) {
   Make(2, 2, {.max_kept_runs = 4});
   network_->SetFaults({.min_delay = 1ms, .max_delay = 2ms});
   Begin(1);
@@ -306,6 +348,74 @@ TEST_F(RailKeys, RenewingFencesAllRailsUntilTheWriterFollows) {
   WriteAll(std::byte{3});
   EXPECT_EQ(done_, 16u);
   EXPECT_TRUE(Holds(std::byte{3}));
+}
+
+// A rail that can expose no more fails a description. The next one must be as good as the first.
+TEST_F(RailKeys, AnInvitationThatCameToNothingSpoilsNoLaterOne) {
+  class Limited final : public Fabric {
+   public:
+    Limited(std::unique_ptr<Fabric> rail, int* exposures, int* invitations)
+        : rail_(std::move(rail)), exposures_(exposures), invitations_(invitations) {}
+    const FabricTraits& traits() const override { return rail_->traits(); }
+    std::string Address() const override { return rail_->Address(); }
+    Result<std::string> Invite() override {
+      if ((*invitations_)-- == 0) return Error(Code::kUnavailable, "no invitation");
+      return rail_->Invite();
+    }
+    Result<uint32_t> Register(MemorySpan memory) override { return rail_->Register(memory); }
+    void Unregister(uint32_t region) override { rail_->Unregister(region); }
+    Result<MemoryKey> Expose(uint32_t region) override {
+      if ((*exposures_)-- == 0) return Error(Code::kResourceExhausted, "no key");
+      return rail_->Expose(region);
+    }
+    void Revoke(const MemoryKey& key) override { rail_->Revoke(key); }
+    Result<uint64_t> Insert(std::string_view address) override { return rail_->Insert(address); }
+    void Remove(uint64_t peer) override { rail_->Remove(peer); }
+    PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override {
+      return rail_->Write(request, now, why);
+    }
+    size_t Poll(TimePoint now, std::span<Completion> out) override { return rail_->Poll(now, out); }
+
+   private:
+    const std::unique_ptr<Fabric> rail_;
+    int* const exposures_;
+    int* const invitations_;
+  };
+  int exposures = -1, invitations = -1;
+  std::vector<std::unique_ptr<Fabric>> rails;
+  rails.push_back(network_->Open());
+  rails.push_back(std::make_unique<Limited>(network_->Open(), &exposures, &invitations));
+  target_ = JoinRails(std::move(rails));
+  ASSERT_TRUE(target_->Register({memory_.data(), memory_.size()}).ok());
+  // What KeySets does of it: the first key is taken back when the second cannot be had, and all are
+  // when the invitation fails.
+  for (int round = 0; round < 3; ++round) {
+    exposures = 1;
+    key_ = *target_->Expose(0);
+    EXPECT_FALSE(target_->Expose(0).ok());
+    exposures = -1;
+    target_->Revoke(key_);
+    key_ = *target_->Expose(0);
+    const MemoryKey last = *target_->Expose(0);
+    invitations = 0;
+    EXPECT_FALSE(target_->Invite().ok());
+    EXPECT_EQ(target_->Invite().ok(), true);  // of nothing
+    target_->Revoke(last);
+    target_->Revoke(key_);
+    EXPECT_EQ(network_->keys_exposed(), 0u);
+  }
+  (void)*target_->Expose(0);
+  target_->Revoke(*target_->Expose(0));
+  key_ = *target_->Expose(0);
+  const std::string invitation = *target_->Invite();
+  EXPECT_EQ(ParseRails(invitation)->ids.size(), 2u);
+  const auto peer = writer_->Insert(invitation);
+  ASSERT_TRUE(peer.ok()) << peer.status().ToString();
+  peer_ = *peer;
+  Poll(20);
+  WriteAll(std::byte{7});
+  EXPECT_EQ(done_, 16u);
+  EXPECT_TRUE(Holds(std::byte{7}));
 }
 
 TEST_F(RailKeys, RevokingFencesAllRailsForGood) {

@@ -125,6 +125,7 @@ Status ShmFabric::Open(std::optional<int> device) {
     if (Status s = devices_.Use(); !s.ok()) return s;
     if (Status s = devices_.driver()->Bind(*device); !s.ok()) return s;
     traits_.device_path = "ipc";
+    traits_.least_in_flight = Pacer::kDeviceFloor;
   }
   if (Status s = socket_.Open(); !s.ok()) return s;
   epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));

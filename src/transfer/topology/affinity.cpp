@@ -164,6 +164,12 @@ std::vector<std::string> AutomaticRails(const Topology& topology, MemorySpan mem
   return NumaNics(topology, NumaNodeOf(memory.data));
 }
 
+namespace {
+
+std::string OrUnknown(double gbps) { return gbps > 0 ? fmt::format("{:.0f}", gbps) : "unknown"; }
+
+}  // namespace
+
 std::string Topology::Describe() const {
   const Affinity affinity = Assign(*this);
   std::string out = fmt::format("topology of {}: {} GPUs, {} network cards\n", source, gpus.size(), nics.size());
@@ -171,9 +177,9 @@ std::string Topology::Describe() const {
     out += fmt::format("gpu {} numa={} nics=[{}]\n", gpus[i].address.ToString(), gpus[i].numa_node,
                        Labels(*this, affinity.nics_of_gpu[i]));
   for (const PciDevice& nic : nics)
-    out += fmt::format("nic {} pci={} id={:04x}:{:04x} numa={} gbps={} {}\n", nic.label(),
+    out += fmt::format("nic {} pci={} id={:04x}:{:04x} numa={} port_gbps={} pci_gbps={} {}\n", nic.label(),
                        nic.address.ToString(), nic.vendor, nic.device, nic.numa_node,
-                       nic.link_gbps > 0 ? fmt::format("{:.0f}", nic.link_gbps) : "unknown",
+                       OrUnknown(nic.port_gbps), OrUnknown(nic.pci_gbps),
                        nic.name.empty() ? "no-driver" : nic.up ? "up" : "down");
   if (!affinity.spare.empty()) out += fmt::format("spare nics=[{}]\n", Labels(*this, affinity.spare));
   std::set<int> nodes;

@@ -160,7 +160,7 @@ class Reader {
     f.vendor = HexOf(type.substr(6, 4));
     f.device = HexOf(type.substr(11, 4));
     f.numa_node = numa_node;
-    f.link_gbps = 8 * std::strtod(std::string(Attribute(tag, "pci_link_speed")).c_str(), nullptr);  // GB/s
+    f.pci_gbps = 8 * std::strtod(std::string(Attribute(tag, "pci_link_speed")).c_str(), nullptr);  // GB/s
     f.bridges = path_;
     functions.push_back(std::move(f));
     return static_cast<int>(functions.size() - 1);

@@ -14,7 +14,7 @@ struct PciFunction {
   uint16_t vendor = 0, device = 0;
   std::string verbs_name;
   int numa_node = -1;
-  double link_gbps = 0;
+  double port_gbps = 0, pci_gbps = 0;
   bool up = true;
   bool is_virtual = false;   // its physical function is visible too
   std::vector<std::string> bridges;

@@ -33,15 +33,13 @@ std::vector<std::string> BridgesOf(const fs::path& link) {
 void ReadPorts(const fs::path& verbs, PciFunction& f) {
   const std::vector<fs::path> ports = ChildrenOf(verbs / "ports");
   bool active = ports.empty();
-  double gbps = 0;
   for (const fs::path& port : ports) {
     const std::string state = ReadLine(port / "state");
     if (!state.empty() && !state.starts_with("4:")) continue;
     active = true;
-    gbps += std::strtod(ReadLine(port / "rate").c_str(), nullptr);
+    f.port_gbps += std::strtod(ReadLine(port / "rate").c_str(), nullptr);
   }
   f.up = active;
-  if (gbps > 0) f.link_gbps = gbps;
 }
 
 // "16.0 GT/s PCIe" times the width, less the line code.
@@ -59,7 +57,7 @@ PciFunction ReadFunction(const fs::path& device, const PciAddress& address) {
   f.device = static_cast<uint16_t>(ReadHex(device / "device"));
   const std::string numa = ReadLine(device / "numa_node");
   if (!numa.empty()) f.numa_node = std::max(-1, std::atoi(numa.c_str()));
-  f.link_gbps = PciGbps(device);
+  f.pci_gbps = PciGbps(device);
   std::error_code ignored;
   f.is_virtual = fs::exists(device / "physfn", ignored);
   for (const fs::path& verbs : ChildrenOf(device / "infiniband")) {

@@ -87,7 +87,8 @@ Topology Select(std::vector<PciFunction> functions, std::string source) {
                     .device = f.device,
                     .name = nic ? f.verbs_name : "",
                     .numa_node = f.numa_node,
-                    .link_gbps = f.link_gbps,
+                    .port_gbps = f.port_gbps,
+                    .pci_gbps = f.pci_gbps,
                     .up = f.up,
                     .bridges = f.bridges});
   }

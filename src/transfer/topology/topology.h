@@ -42,7 +42,8 @@ struct PciDevice {
   uint16_t vendor = 0, device = 0;
   std::string name;             // of a card, for verbs and libfabric: "rdmap79s0"; empty: no driver
   int numa_node = -1;           // -1: not told
-  double link_gbps = 0;         // 10^9 bits/s: the port's, else the PCI link's; 0: not told
+  // 10^9 bits/s, 0: not told. Of the ports together (captures do not tell), and of the PCI link.
+  double port_gbps = 0, pci_gbps = 0;
   bool up = true;               // false: the card has ports and none of them is active
   std::vector<std::string> bridges;  // "pci0000:44", "0000:44:00.0" ...: host bridge first
 

@@ -157,10 +157,23 @@ TEST(Topology, SysfsOfTheSameMachinesGivesTheSame) {
       EXPECT_EQ(read.nics[i].name, captured.nics[i].name);
       EXPECT_EQ(read.nics[i].bridges, captured.nics[i].bridges);
       EXPECT_EQ(read.nics[i].numa_node, captured.nics[i].numa_node);
-      EXPECT_EQ(read.nics[i].link_gbps, 100);
+      EXPECT_EQ(read.nics[i].port_gbps, 100);
     }
     EXPECT_EQ(Assign(read).nics_of_gpu, Assign(captured).nics_of_gpu);
   }
+}
+
+// A capture knows the PCI link only: on p5 that is 126 Gbit/s, where the card's port has 100.
+TEST(Topology, ThePciLinkIsNotTakenForThePort) {
+  const Topology captured = Capture("p5.48xl.xml");
+  for (const PciDevice& nic : captured.nics) {
+    EXPECT_EQ(nic.port_gbps, 0);
+    EXPECT_NEAR(nic.pci_gbps, 126, 0.1);
+  }
+  EXPECT_NE(captured.Describe().find("port_gbps=unknown pci_gbps=126 up"), std::string::npos) << captured.Describe();
+  SysfsTree tree;
+  tree.AddAll(captured);
+  EXPECT_NE(tree.Read().Describe().find("port_gbps=100 pci_gbps=unknown up"), std::string::npos);
 }
 
 TEST(Topology, GpusAreFoundByPciAddressInAnySpelling) {
@@ -277,7 +290,7 @@ TEST(Topology, WhatCannotBeUsedIsLeftOut) {
   const Topology t = tree.Read();
   ASSERT_EQ(t.gpus.size(), 1u);
   ASSERT_EQ(t.nics.size(), 2u);
-  EXPECT_EQ(t.nics[0].link_gbps, 400);
+  EXPECT_EQ(t.nics[0].port_gbps, 400);
   EXPECT_FALSE(t.nics[1].up);
   EXPECT_EQ(AffineNics(t, "0000:10:1c.0"), std::vector<std::string>{"mlx5_0"});
   EXPECT_EQ(NumaNics(t, 0), std::vector<std::string>{"mlx5_0"});
@@ -317,7 +330,8 @@ TEST(Topology, OlderXmlIsRead) {
   ASSERT_TRUE(t.ok()) << t.status().ToString();
   ASSERT_EQ(t->gpus.size(), 1u);
   EXPECT_EQ(t->gpus[0].numa_node, 1);
-  EXPECT_EQ(t->gpus[0].link_gbps, 504);
+  EXPECT_EQ(t->gpus[0].pci_gbps, 504);
+  EXPECT_EQ(t->gpus[0].port_gbps, 0);
   EXPECT_EQ(t->gpus[0].bridges, (std::vector<std::string>{"pci0001:80", "0001:80:01.0"}));
   EXPECT_EQ(AffineNics(*t, "0001:82:00.0"), std::vector<std::string>{"mlx5_0"});
 }
