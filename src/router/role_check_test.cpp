@@ -54,7 +54,7 @@ std::string Add(Fleet& fleet, const FakeWorker& worker, const char* role) {
 TEST(WrongRole, APrefillAddedAsDecodeStaysOutAndComesInWhenRestartedAsOne) {
   Fleet fleet(1, 1, [](RouterOptions& o) { o.health.interval = 50ms; });
   FakeWorker other(fleet.loop());
-  other.TellRole("prefill");
+  other.TellRole("prefill", true);
   const std::string location = Add(fleet, other, "decode");
   ASSERT_TRUE(BecomesWrong(fleet, other.url()));
   const int probes = other.probes();
@@ -69,7 +69,7 @@ TEST(WrongRole, APrefillAddedAsDecodeStaysOutAndComesInWhenRestartedAsOne) {
   EXPECT_EQ(job.at("status").as_string(), "failed");
   EXPECT_EQ(job.at("message").as_string(), ReasonOf(fleet, other.url()));
 
-  other.TellRole("decode");
+  other.TellRole("decode", true);
   ASSERT_TRUE(fleet.AllHealthy(3));
   EXPECT_EQ(ReasonOf(fleet, other.url()), "");
   EXPECT_FALSE(json::Parse(fleet.Get(location).body)->as_object().contains("job_status"));
@@ -81,7 +81,7 @@ TEST(WrongRole, APrefillAddedAsDecodeStaysOutAndComesInWhenRestartedAsOne) {
 TEST(WrongRole, ADecodeAddedAsPrefillStaysOut) {
   Fleet fleet;
   FakeWorker other(fleet.loop());
-  other.TellRole("decode");
+  other.TellRole("decode", true);
   Add(fleet, other, "prefill");
   EXPECT_TRUE(BecomesWrong(fleet, other.url()));
 }
@@ -89,7 +89,7 @@ TEST(WrongRole, ADecodeAddedAsPrefillStaysOut) {
 TEST(WrongRole, NobodyElseMeansNotReadyAndA503ThatSaysIt) {
   Fleet fleet(1, 0, [](RouterOptions& o) { o.decode = {"http://127.0.0.1:1"}; }, false);
   FakeWorker mono(fleet.loop());
-  mono.TellRole("null");
+  mono.TellRole("null", true);
   Add(fleet, mono, "decode");
   ASSERT_TRUE(BecomesWrong(fleet, mono.url()));
   EXPECT_EQ(fleet.Get("/readiness").status, 503);
@@ -101,8 +101,8 @@ TEST(WrongRole, NobodyElseMeansNotReadyAndA503ThatSaysIt) {
 TEST(WrongRole, RegularModeTakesNoHalfOfAPair) {
   Loop loop;
   FakeWorker half(loop), whole(loop);
-  half.TellRole("prefill");
-  whole.TellRole("null");
+  half.TellRole("prefill", true);
+  whole.TellRole("null", true);
   Fleet fleet(0, 0, [&](RouterOptions& o) {
     o.pd_disaggregation = false;
     o.worker_urls = {half.url(), whole.url()};
@@ -116,11 +116,23 @@ TEST(WrongRole, RegularModeTakesNoHalfOfAPair) {
 TEST(WrongRole, IsFoundWithoutHealthChecks) {
   Fleet fleet(1, 1, [](RouterOptions& o) { o.health.enabled = false; });
   FakeWorker other(fleet.loop());
-  other.TellRole("prefill");
+  other.TellRole("prefill", true);
   Add(fleet, other, "decode");
   ASSERT_TRUE(BecomesWrong(fleet, other.url()));
-  other.TellRole("decode");
+  other.TellRole("decode", true);
   EXPECT_TRUE(fleet.AllHealthy(3));
+}
+
+// Stand-ins and other engines may say one mode whatever they are.
+TEST(WrongRole, OnlyABatonServerIsTakenAtItsWord) {
+  Fleet fleet(1, 0, [](RouterOptions& o) { o.decode = {"http://127.0.0.1:1"}; }, false);
+  FakeWorker other(fleet.loop());
+  other.TellRole("prefill");
+  Add(fleet, other, "decode");
+  ASSERT_TRUE(fleet.AllHealthy(2));
+  EXPECT_EQ(fleet.Post("/generate", R"({"text":"a"})").status, 200);
+  EXPECT_EQ(other.requests(), 1u);
+  EXPECT_EQ(ReasonOf(fleet, other.url()), "");
 }
 
 // The address is taken over by a server of another role while nobody looks.
@@ -129,7 +141,7 @@ TEST(WrongRole, ARestartAsAnotherRoleIsNoticed) {
   const uint16_t port = fleet.decode[1]->port();
   fleet.decode[1]->Kill();
   ASSERT_TRUE(Eventually([&] { return fleet.Get("/readiness").body.find("\"healthy_decode\":1") != std::string::npos; }));
-  fleet.decode[1] = std::make_unique<FakeWorker>(fleet.loop(), port, http::ServerTlsOptions{}, "prefill");
+  fleet.decode[1] = std::make_unique<FakeWorker>(fleet.loop(), port, http::ServerTlsOptions{}, "prefill", true);
   EXPECT_TRUE(BecomesWrong(fleet, fleet.decode[1]->url()));
   for (int i = 0; i < 4; ++i) EXPECT_EQ(fleet.Post("/generate", R"({"text":"a"})").status, 200);
   EXPECT_EQ(fleet.decode[1]->requests(), 0u);

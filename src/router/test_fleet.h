@@ -94,10 +94,11 @@ inline Script After(Duration delay, Script script) {
 
 class FakeWorker {
  public:
-  // `mode`: its disaggregation_mode; "": it does not tell.
-  explicit FakeWorker(Loop& loop, uint16_t port = 0, http::ServerTlsOptions tls = {}, std::string_view mode = "")
+  // `mode`: its disaggregation_mode; "": it does not tell. `baton`: it says that it is a Baton server.
+  explicit FakeWorker(Loop& loop, uint16_t port = 0, http::ServerTlsOptions tls = {}, std::string_view mode = "",
+                      bool baton = false)
       : state_(std::make_shared<State>()), scheme_(tls.enabled() ? "https" : "http") {
-    TellRole(mode);
+    TellRole(mode, baton);
     http::ServerOptions options;
     options.port = port;
     options.tls = std::move(tls);
@@ -181,8 +182,9 @@ class FakeWorker {
     std::lock_guard lock(state_->mutex);
     state_->info = std::move(body);
   }
-  void TellRole(std::string_view mode) {
+  void TellRole(std::string_view mode, bool baton = false) {
     SetInfo(R"({"served_model_name":"tiny","tp_size":1,"disaggregation_bootstrap_port":4321,"version":7)" +
+            std::string(baton ? R"(,"baton_version":"0.1")" : "") +
             (mode.empty() ? "}" : fmt::format(R"(,"disaggregation_mode":"{}"}})", mode)));
   }
   // How often /server_info was asked.

@@ -146,12 +146,12 @@ class Soak {
   Result<bool> Hit(Fault fault) {
     switch (fault) {
       case Fault::kPause:
-        kill(remote_->pid(), SIGSTOP);
+        remote_->Stop();
         std::this_thread::sleep_for(std::chrono::milliseconds(1 + Random(60)));
-        kill(remote_->pid(), SIGCONT);
+        remote_->Continue();
         return true;
       case Fault::kStop:
-        kill(remote_->pid(), SIGSTOP);
+        remote_->Stop();
         return false;
       case Fault::kKill:
         remote_->Kill();
@@ -201,7 +201,7 @@ class Soak {
 
   // After a fence: the other side settles, then both join anew.
   Status Return(Fault fault) {
-    if (fault == Fault::kStop) kill(remote_->pid(), SIGCONT);
+    if (fault == Fault::kStop) remote_->Continue();
     if (remote_ && !remote_->Leave()) return Broken("the remote did not leave");
     return Join();
   }
@@ -244,7 +244,7 @@ class Soak {
     if (fault == Fault::kStop || fault == Fault::kKill) {
       if (Status s = Fence(); !s.ok()) return s;
       if (fault == Fault::kStop) {
-        kill(remote_->pid(), SIGCONT);
+        remote_->Continue();
         remote_->WaitSlot(slot);
         remote_->Release(slot);
       }

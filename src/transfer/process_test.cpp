@@ -240,14 +240,14 @@ TEST_P(ProcessTest, StoppedPeerIsLostAndFenced) {
   const transfer::Run all{0, 0, kRegion};
   ASSERT_GT(remote.Send(*slot, {&all, 1}, true), 0u);
   std::this_thread::sleep_for(40ms);
-  kill(remote.pid(), SIGSTOP);
+  remote.Stop();
   const auto event = log_.WaitSlot(*slot);
   ASSERT_TRUE(event);
   EXPECT_EQ(event->kind, Event::Kind::kReceiveFailed);
   engine_->Disconnect(peer);
   ASSERT_TRUE(log_.WaitPeer(Event::Kind::kFenced, peer));
   std::memset(memory_->data(), 0x5A, memory_->size());
-  kill(remote.pid(), SIGCONT);
+  remote.Continue();
   std::this_thread::sleep_for(500ms);
   EXPECT_TRUE(Holds(std::byte{0x5A})) << "bytes landed after the fence";
   engine_->Release(*slot);
@@ -267,13 +267,13 @@ TEST_P(ProcessTest, ClosesBesideAStoppedPeer) {
   ASSERT_TRUE(send.ok());
   ASSERT_TRUE(engine_->Push(*send, {&all, 1}).ok());
   std::this_thread::sleep_for(30ms);
-  kill(remote.pid(), SIGSTOP);
+  remote.Stop();
   std::this_thread::sleep_for(30ms);
   engine_.reset();
   EXPECT_EQ(log_.CountSlot(*slot), 1u);
   EXPECT_EQ(log_.CountSend(*send), 1u);
   std::memset(memory_->data(), 0x5A, memory_->size());
-  kill(remote.pid(), SIGCONT);
+  remote.Continue();
   std::this_thread::sleep_for(300ms);
   EXPECT_TRUE(Holds(std::byte{0x5A})) << "bytes landed after the end of the engine";
 }

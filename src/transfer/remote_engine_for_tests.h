@@ -73,6 +73,10 @@ class RemoteEngine {
   bool Leave();
 
   void Kill();  // SIGKILL, and waits for the end
+  // SIGSTOP, and waits until every thread stands still: until then one of them may go on for
+  // milliseconds on a busy machine. The destructor continues it.
+  void Stop();
+  void Continue();
 
  private:
   std::string Call(std::string request);

@@ -300,6 +300,7 @@ static std::string WhatItDoes(int pid) {
 RemoteEngine::~RemoteEngine() {
   if (fd_ >= 0) close(fd_);
   if (pid_ <= 0) return;
+  Continue();
   // It ends by itself when its socket closes; a stuck one must not hang the test.
   for (int i = 0; i < 500; ++i) {
     if (waitpid(pid_, nullptr, WNOHANG) != 0) return;
@@ -315,6 +316,17 @@ void RemoteEngine::Kill() {
   waitpid(pid_, nullptr, 0);
   pid_ = -1;
 }
+
+void RemoteEngine::Stop() {
+  kill(pid_, SIGSTOP);
+  for (int i = 0; i < 5000; ++i) {
+    if (waitpid(pid_, nullptr, WNOHANG | WUNTRACED) != 0) return;
+    std::this_thread::sleep_for(1ms);
+  }
+  ADD_FAILURE() << "remote engine did not stop:\n" << WhatItDoes(pid_);
+}
+
+void RemoteEngine::Continue() { kill(pid_, SIGCONT); }
 
 std::string RemoteEngine::Call(std::string request) {
   std::string reply;

@@ -173,7 +173,7 @@ void SenderSurvives(const Mix& mix, uint64_t bytes) {
   const transfer::Run all{0, 0, bytes};
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(pair.engine_->Push(send, {&all, 1}).ok());
   std::this_thread::sleep_for(2ms);
-  kill(pair.remote_.pid(), SIGSTOP);  // so that something is left, however fast this machine is
+  pair.remote_.Stop();  // so that something is left, however fast this machine is
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(pair.engine_->Push(send, {&all, 1}).ok());
   std::this_thread::sleep_for(20ms);
   pair.remote_.Kill();
