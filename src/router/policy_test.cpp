@@ -188,7 +188,6 @@ TEST(CacheAware, ConversationsStayAndSpread) {
   for (int user = 0; user < 30; ++user) {
     std::string text = system + std::string(3000, static_cast<char>('A' + user)) + "hello";
     // The shared part is below the threshold of this policy.
-    PolicyRules rules;
     const uint64_t home = sender.Send(fleet, text);
     ++per_worker[home];
     for (int turn = 0; turn < 5; ++turn) {
