@@ -92,6 +92,7 @@ TEST_F(ConnectFailureTest, OnSendTellsThatTheRequestGoesOut) {
 }
 
 TEST_F(ConnectFailureTest, NoDescriptorIsThisMachinesLack) {
+  if (kNeedsDescriptors) GTEST_SKIP() << "not under sanitizers";
   RawListener listener;
   const Origin peer{false, "127.0.0.1", listener.port()};
   (void)Fetch({false, "localhost", FreePort()});  // whatever is opened once

@@ -8,7 +8,17 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/sanitized.h"
+
 namespace baton::http::test {
+
+// UBSan, which comes with ASan here, looks at objects through a pipe: without a descriptor it takes every
+// one for a wrong one.
+#ifdef BATON_SANITIZED
+inline constexpr bool kNeedsDescriptors = true;
+#else
+inline constexpr bool kNeedsDescriptors = false;
+#endif
 
 // While it lives this process gets no new descriptor; those that it closes come back.
 class NoDescriptors {

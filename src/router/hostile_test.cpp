@@ -383,6 +383,7 @@ constexpr const char* kPrompt = R"({"text":"a"})";
 
 // Nothing that this machine lacks is a worker's fault, be it a request or a probe that cannot go out.
 TEST(Hostile, WithoutDescriptorsNoWorkerIsToBlame) {
+  if (http::test::kNeedsDescriptors) GTEST_SKIP() << "not under sanitizers";
   RawWorker worker("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");  // closes each connection
   Fleet fleet(0, 0, [&](RouterOptions& o) {
     OneWorker(worker.url())(o);
@@ -412,6 +413,7 @@ TEST(Hostile, WithoutDescriptorsNoWorkerIsToBlame) {
 }
 
 TEST(Hostile, ALackOfDescriptorsThatEndsInTimeIsNotSeen) {
+  if (http::test::kNeedsDescriptors) GTEST_SKIP() << "not under sanitizers";
   RawWorker worker("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
   Fleet fleet(0, 0, [&](RouterOptions& o) {
     OneWorker(worker.url())(o);
