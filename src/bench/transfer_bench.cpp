@@ -2,7 +2,6 @@
 #include "bench/transfer_bench.h"
 
 #include <algorithm>
-#include <array>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -23,7 +22,6 @@ using transfer::SendId;
 using transfer::Slot;
 
 constexpr size_t kMaxBlob = 1 << 20;
-constexpr std::array<std::string_view, 3> kClasses = {"control", "decode", "background"};  // as transfer::Priority
 
 double Percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
@@ -391,14 +389,6 @@ Status CheckOptions(const TransferBenchOptions& o) {
 
 }  // namespace
 
-std::string_view ClassName(transfer::Priority priority) { return kClasses[static_cast<size_t>(priority)]; }
-
-Result<transfer::Priority> ParseClass(std::string_view name) {
-  for (size_t i = 0; i < kClasses.size(); ++i)
-    if (kClasses[i] == name) return static_cast<transfer::Priority>(i);
-  return Error(Code::kInvalidArgument, "class \"{}\": use control, decode or background", name);
-}
-
 json::object TransferBenchRow::ToJson(const TransferBenchOptions& options) const {
   return {{"provider", provider},
           {"fabric", fabric},
@@ -410,7 +400,7 @@ json::object TransferBenchRow::ToJson(const TransferBenchOptions& options) const
           {"local_memory", MemoryName(options.local_device)},
           {"remote_memory", MemoryName(options.remote_device)},
           {"queue_depth", options.queue_depth},
-          {"class", ClassName(priority)},
+          {"class", transfer::PriorityName(priority)},
           {"rounds", options.rounds},
           {"time_ms", milliseconds},
           {"gbps", gbps},

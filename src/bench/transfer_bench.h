@@ -8,7 +8,6 @@
 
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "bench/transfer_link.h"
@@ -35,9 +34,6 @@ struct TransferBenchOptions {
   int latency_samples = 200;   // transfers of one block, one after another; 0: none
   Duration timeout = 60s;      // of each step
 };
-
-std::string_view ClassName(transfer::Priority priority);  // "control", "decode", "background"
-Result<transfer::Priority> ParseClass(std::string_view name);
 
 // One block size and class. Several classes move at once: then figures are of the class's share, from the
 // common start to its own end, and times of single blocks are taken while the others move all they can.

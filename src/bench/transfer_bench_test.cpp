@@ -86,7 +86,7 @@ TEST(TransferBench, ClassesShareTheBlocks) {
   uint64_t blocks = 0;
   for (size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(rows[i].priority, options.classes[i]);
-    EXPECT_EQ(rows[i].ToJson(options).at("class").as_string(), ClassName(options.classes[i]));
+    EXPECT_EQ(rows[i].ToJson(options).at("class").as_string(), transfer::PriorityName(options.classes[i]));
     EXPECT_GT(rows[i].p50_us, 0);
     blocks += rows[i].blocks;
   }
@@ -127,8 +127,8 @@ TEST(TransferBench, MovesDeviceMemory) {
 TEST(TransferBench, MemoryNames) {
   EXPECT_EQ(*ParseMemory("host"), -1);
   EXPECT_EQ(*ParseMemory("cuda:12"), 12);
-  EXPECT_EQ(*ParseClass("background"), transfer::Priority::kBackground);
-  EXPECT_EQ(ParseClass("urgent").status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(*transfer::ParsePriority("background"), transfer::Priority::kBackground);
+  EXPECT_EQ(transfer::ParsePriority("urgent").status().code(), Code::kInvalidArgument);
   for (const char* name : {"", "cuda", "cuda:", "cuda:-1", "cuda:1x", "gpu:0"})
     EXPECT_EQ(ParseMemory(name).status().code(), Code::kInvalidArgument) << name;
 }

@@ -45,7 +45,7 @@ void PrintHeader(const std::string& report, const bench::TransferBenchOptions& o
 
 void PrintRow(const bench::TransferBenchRow& row) {
   fmt::print("{:>12}{:>10}{:>12}{:>12.1f}{:>9.2f}{:>10.1f}{:>10.1f}{:>10.2f}  {}  # ceiling: {}\n", row.block_kib << 10,
-             row.blocks, bench::ClassName(row.priority), row.milliseconds * 1e3, row.gbps, row.p50_us, row.p99_us, row.ceiling_gbps, row.wrong, row.ceiling);
+             row.blocks, transfer::PriorityName(row.priority), row.milliseconds * 1e3, row.gbps, row.p50_us, row.p99_us, row.ceiling_gbps, row.wrong, row.ceiling);
   std::fflush(stdout);
 }
 
@@ -135,7 +135,7 @@ int RunBenchTransfer(TransferFlags flags, bool sizes_given) {
   if (!remote.ok()) return Fail(remote.status().Prefixed("--remote-memory"));
   flags.options.classes.clear();
   for (const std::string& name : flags.classes) {
-    const Result<transfer::Priority> priority = bench::ParseClass(name);
+    const Result<transfer::Priority> priority = transfer::ParsePriority(name);
     if (!priority.ok()) return Fail(priority.status().Prefixed("--class"));
     flags.options.classes.push_back(*priority);
   }

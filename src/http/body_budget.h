@@ -8,7 +8,12 @@
 #include <cstddef>
 #include <utility>
 
+#include "common/memory_limit.h"
+
 namespace baton::http {
+
+// What to hold when the operator asked for `asked` bytes; 0: a quarter of the memory.
+inline size_t BodyBytesToHold(size_t asked) { return asked ? asked : MemoryLimitBytes() / 4; }
 
 class BodyBudget {
  public:

@@ -1,7 +1,7 @@
 #include "router/router.h"
 
 #include "common/log.h"
-#include "common/memory_limit.h"
+#include "http/body_budget.h"
 #include "router/discovery/discovery.h"
 #include "router/discovery/workers_file.h"
 #include "router/routes.h"
@@ -32,8 +32,7 @@ std::shared_ptr<http::Server> MakeMainServer(const std::shared_ptr<Services>& se
   o.host = services->options.host;
   o.port = services->options.port;
   o.max_body_bytes = services->options.max_payload_bytes;
-  const size_t total = services->options.max_total_payload_bytes;
-  o.max_held_body_bytes = std::max(total ? total : MemoryLimitBytes() / 4, o.max_body_bytes);
+  o.max_held_body_bytes = std::max(http::BodyBytesToHold(services->options.max_total_payload_bytes), o.max_body_bytes);
   o.tls = services->options.tls;
   o.loops = std::move(loops);
   auto server = std::make_shared<http::Server>(services->executor, o);

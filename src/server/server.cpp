@@ -13,7 +13,7 @@
 #include <boost/asio/use_future.hpp>
 
 #include "common/log.h"
-#include "common/memory_limit.h"
+#include "http/body_budget.h"
 #include "http/cross_site.h"
 #include "server/control_handlers.h"
 #include "server/generate_handler.h"
@@ -65,7 +65,7 @@ http::ServerOptions HttpOptions(const ServerOptions& options) {
   out.host = options.host;
   out.port = options.port;
   out.tls = options.tls;
-  out.max_held_body_bytes = options.max_held_body_bytes ? options.max_held_body_bytes : MemoryLimitBytes() / 4;
+  out.max_held_body_bytes = http::BodyBytesToHold(options.max_held_body_bytes);
   out.max_body_bytes = std::min(out.max_body_bytes, out.max_held_body_bytes);
   return out;
 }

@@ -191,6 +191,21 @@ Result<ProviderKind> ParseProvider(std::string_view name) {
                name);
 }
 
+std::string_view PriorityName(Priority priority) {
+  switch (priority) {
+    case Priority::kControl: return "control";
+    case Priority::kDecode: return "decode";
+    case Priority::kBackground: return "background";
+  }
+  return "";
+}
+
+Result<Priority> ParsePriority(std::string_view name) {
+  for (const Priority priority : {Priority::kControl, Priority::kDecode, Priority::kBackground})
+    if (name == PriorityName(priority)) return priority;
+  return Error(Code::kInvalidArgument, "class \"{}\": use control, decode or background", name);
+}
+
 Result<WriteMode> ParseWriteMode(std::string_view name) {
   if (name == "auto") return WriteMode::kAuto;
   if (name == "write") return WriteMode::kWrite;

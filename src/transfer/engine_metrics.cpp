@@ -9,11 +9,13 @@
 namespace baton::transfer {
 namespace {
 
-constexpr const char* kClasses[kPriorities] = {"control", "decode", "background"};
-
 metrics::Labels With(metrics::Labels labels, std::string name, std::string value) {
   labels.emplace_back(std::move(name), std::move(value));
   return labels;
+}
+
+metrics::Labels OfFlow(const metrics::Labels& labels, uint32_t seat, size_t priority) {
+  return With(With(labels, "peer", std::to_string(seat)), "class", std::string(PriorityName(static_cast<Priority>(priority))));
 }
 
 }  // namespace
@@ -157,8 +159,7 @@ void EngineMetrics::AddNameSeries(uint32_t seat) {
 
 void EngineMetrics::AddFlow(uint32_t seat, size_t priority) {
   const Stats::Flow& flow = stats_->seats[seat].flows[priority];
-  const metrics::Labels labels =
-      With(With(labels_, "peer", std::to_string(seat)), "class", kClasses[priority]);
+  const metrics::Labels labels = OfFlow(labels_, seat, priority);
   Add("baton_transfer_peer_bytes_total", "Bytes written to the peer", flow.bytes, labels);
   Add("baton_transfer_peer_writes_total", "Writes to the peer", flow.writes, labels);
   Add("baton_transfer_peer_runs_total", "Runs that these writes came from", flow.runs, labels);
@@ -184,8 +185,7 @@ void EngineMetrics::AddFlow(uint32_t seat, size_t priority) {
 void EngineMetrics::AddTimes(const char* name, const char* help, uint32_t seat, size_t priority,
                              Stats::Times Stats::Flow::*member) {
   const Stats::Times& times = stats_->seats[seat].flows[priority].*member;
-  const metrics::Labels labels =
-      With(With(labels_, "peer", std::to_string(seat)), "class", kClasses[priority]);
+  const metrics::Labels labels = OfFlow(labels_, seat, priority);
   const auto below = [stats = stats_, &times](size_t buckets) {
     double count = 0;
     for (size_t i = 0; i < buckets; ++i) count += static_cast<double>(Stats::Get(times.buckets[i]));

@@ -74,6 +74,8 @@ Result<ProviderKind> ParseProvider(std::string_view name);
 // Which writes go first. Control writes pass everything, KV that a decode waits for passes background
 // moves, which still get one turn in sixteen.
 enum class Priority : uint8_t { kControl, kDecode, kBackground };
+std::string_view PriorityName(Priority priority);  // "control", "decode", "background"
+Result<Priority> ParsePriority(std::string_view name);
 
 // How bytes come to the target: written by the sender, or read by the target after a word from the
 // sender (for hardware that reads natively but would emulate writes; both sides must do the same).
