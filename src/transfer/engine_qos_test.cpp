@@ -107,6 +107,20 @@ TEST_F(Hub, ManyWritersCannotOverrunTheQueueOfASleepingReceiver) {
   EXPECT_GT(Stats::Get(stations_[1]->core->stats()->seats[0].credit_stalls), 0u);
 }
 
+TEST_F(Hub, TheFirstOfManyRunsGoOutBeforeTheLastIsTaken) {
+  Make(1);
+  Send send = Begin(1);
+  Push(1, send, std::vector<transfer::Run>(3 * SendTable::kTakenAtOnce, {0, 0, 16}));
+  Finish(1, send);
+  EngineCore& writer = *stations_[1]->core;
+  writer.Step(now_);
+  EXPECT_GT(writer.usage().bytes_sent, 0u);
+  EXPECT_TRUE(writer.has_requests()) << "runs wait, and nobody sleeps over them";
+  Run(200);
+  ASSERT_NE(hub().Find(Event::Kind::kReceiveDone), nullptr);
+  EXPECT_EQ(hub().Find(Event::Kind::kReceiveDone)->writes, send.writes);
+}
+
 TEST_F(Hub, MoreWritersThanTheQueueHasRoomForAreRefused) {
   Make(4, {}, 256);
   Status last;

@@ -21,8 +21,9 @@ class Pacer {
   // Where processes move the bytes, the way must stay full while the scheduler has one of them
   // wait: milliseconds, on a busy machine.
   static constexpr uint64_t kSoftwareFloor = 8 << 20;
-  // Where GPUs copy, at hundreds of GB/s, a turn of both engines (20 us or more) takes as much.
-  static constexpr uint64_t kDeviceFloor = 64 << 20;
+  // Where GPUs copy, at hundreds of GB/s: one batch that runs, one behind it, and what gathers
+  // for the next while both engines take their turn. A third of a millisecond over NVLink.
+  static constexpr uint64_t kDeviceFloor = 128 << 20;
 
   explicit Pacer(Duration wait, uint64_t floor = kFloor)
       : wait_(wait), floor_(floor), limit_(std::max(kStart, floor)) {}

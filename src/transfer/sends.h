@@ -26,6 +26,7 @@ struct Peer;
 class SendTable {
  public:
   static constexpr uint32_t kNone = ~0u;
+  static constexpr uint32_t kTakenAtOnce = 4096;  // 0.1 ms
   enum class State : uint8_t {
     kFree,
     kOpen,      // runs may come
@@ -105,12 +106,13 @@ class SendTable {
   // Taken before TakeDirty and given to TakeRuns, so that no run is looked at before the Begin of
   // its send was.
   uint64_t RunsSoFar() const { return ring_.Snapshot(); }
-  // Moves pushed runs to their sends; `touched(index)` for each send that got some.
+  // Moves pushed runs to their sends; `touched(index)` for each send that got some. Not more than
+  // kTakenAtOnce: the first of many go out before the last of them are taken (dirty() tells).
   template <typename Touched>
   void TakeRuns(uint64_t limit, Touched touched) {
     SendId id;
     Run run;
-    while (ring_.Take(limit, id, run)) {
+    for (uint32_t taken = 0; taken < kTakenAtOnce && ring_.Take(limit, id, run); ++taken) {
       const uint32_t index = IndexOf(id);
       Entry& entry = entries_[index];
       if (GenerationOf(id) != entry.generation || entry.state != State::kOpen) {

@@ -102,8 +102,8 @@ void Worker::Loop() {
     const EngineCore::StepResult result = core_->Step(now);
     if (result.progressed)
       active_at = now;
-    else
-      Sleep(result.outstanding, now - active_at);
+    else if (Sleep(result.outstanding, now - active_at))
+      active_at = Now();  // what woke us may take a while to complete something: no naps meanwhile
   }
   core_->Shutdown(Now());
   // Nobody runs what is left.
@@ -113,10 +113,10 @@ void Worker::Loop() {
   task_done_.notify_all();
 }
 
-void Worker::Sleep(bool outstanding, Duration quiet) {
+bool Worker::Sleep(bool outstanding, Duration quiet) {
   if (outstanding && quiet < kSpin) {
     std::this_thread::yield();
-    return;
+    return false;
   }
   pollfd fds[2] = {{.fd = wake_fd_, .events = POLLIN},
                    {.fd = core_->fabric().wait_fd(), .events = POLLIN}};
@@ -127,7 +127,7 @@ void Worker::Sleep(bool outstanding, Duration quiet) {
     // Bytes of a long write are coming in: progress, though nothing is complete yet.
     sleeping_.store(false, std::memory_order_relaxed);
     std::this_thread::yield();
-    return;
+    return false;
   }
   if (!idle_fabric || (outstanding && fds[1].fd < 0))
     longest = std::clamp<Duration>(quiet / 16, kShortestNap, kLongestNap);
@@ -144,6 +144,7 @@ void Worker::Sleep(bool outstanding, Duration quiet) {
     uint64_t count;
     [[maybe_unused]] const ssize_t n = read(wake_fd_, &count, sizeof count);
   }
+  return fds[0].revents || fds[1].revents;
 }
 
 }  // namespace baton::transfer

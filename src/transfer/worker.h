@@ -1,7 +1,7 @@
 // The engine's thread: drives an EngineCore, sleeps when there is nothing to do.
 //
-// While writes come or go it polls; after 50 us of quiet it yields its core to sleep on the
-// fabric's descriptor where there is one, else in naps that grow with the quiet. With nothing
+// While writes come or go it polls; after 50 us of quiet, which a wake-up ends, it yields its core to
+// sleep on the fabric's descriptor where there is one, else in naps that grow with the quiet. With nothing
 // outstanding it wakes every `idle_poll` (five of them where a descriptor would wake it), or at once
 // when a call needs it.
 // The model's compute threads share the cores, so it never spins longer than that.
@@ -44,7 +44,7 @@ class Worker {
   struct Task;
   void Loop();
   void RunTasks();
-  void Sleep(bool outstanding, Duration quiet);
+  bool Sleep(bool outstanding, Duration quiet);  // whether a descriptor ended it
   void Signal();
 
   std::unique_ptr<EngineCore> core_;

@@ -131,6 +131,37 @@ TEST(CudaCopyStream, AnErrorEndsEverything) {
   EXPECT_TRUE(stream->Done(stream->Add(1, 2, 3)));
 }
 
+// What is flushed while the device is busy waits for more, but not for ever.
+TEST(CudaCopyStream, BatchesGrowWhileTheDeviceIsBusy) {
+  MockCuda mock;
+  Driver& driver = **Driver::Get();
+  auto stream = *CopyStream::Create(driver, 0);
+  auto device = *DeviceBuffer::Create(0, 1 << 20);
+  auto pinned = *PinnedBuffer::Create(driver, 1 << 20);
+  const std::vector<std::byte> expected = RandomBytes(1 << 20, 4);
+  std::memcpy(pinned.data(), expected.data(), expected.size());
+  uint64_t next = 0, ticket = 0;
+  const auto flush = [&](uint32_t copies) {
+    for (; copies > 0; --copies, next = (next + 1024) % (1 << 20))
+      ticket = stream->Add(AsDevice(device.span().data) + next, AsDevice(pinned.data()) + next, 1024);
+    stream->Flush();
+    return mock.Get("launches");
+  };
+  const long before = mock.Get("launches");
+  mock.Set("stall", 1);
+  EXPECT_EQ(flush(2), before + 1) << "an idle device gets what there is";
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(flush(10), before + 1) << "a busy one waits for a batch";
+  EXPECT_EQ(flush(500), before + 2) << "that is worth it";
+  EXPECT_EQ(flush(600), before + 3);
+  EXPECT_EQ(flush(1000), before + 3) << "three under way are enough";
+  EXPECT_FALSE(stream->Done(ticket));
+  mock.Set("stall", 0);
+  for (const TimePoint end = Now() + kLong; !stream->Done(ticket) && Now() < end;) stream->Flush();
+  EXPECT_EQ(mock.Get("launches"), before + 4);
+  EXPECT_TRUE(stream->Idle());
+  EXPECT_EQ(Download(device.span()), expected);
+}
+
 TEST(CudaCopyStream, MoreBatchesThanEvents) {
   MockCuda mock;
   Driver& driver = **Driver::Get();
@@ -141,10 +172,11 @@ TEST(CudaCopyStream, MoreBatchesThanEvents) {
   std::memcpy(pinned.data(), expected.data(), expected.size());
   mock.Set("stall", 1);
   uint64_t ticket = 0;
-  for (size_t i = 0; i < 256; ++i) {  // more launches than there are events, one list entry each
-    ticket = stream->Add(AsDevice(device.span().data) + i * 4096, AsDevice(pinned.data()) + i * 4096, 2048);
-    ticket = stream->Add(AsDevice(device.span().data) + i * 4096 + 2048, AsDevice(pinned.data()) + i * 4096 + 2048, 2048);
-    stream->Flush();
+  // Full batches are not held back: there are more than events, and more copies than the kernel's list has room for.
+  constexpr size_t kSmall = 16, kCopies = 70 * CopyStream::kBatch;
+  for (size_t i = 0; i < kCopies; ++i) {
+    const size_t at = i * kSmall % (1 << 20);
+    ticket = stream->Add(AsDevice(device.span().data) + at, AsDevice(pinned.data()) + at, kSmall);
   }
   EXPECT_FALSE(stream->Done(ticket));
   mock.Set("stall", 0);
