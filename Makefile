@@ -26,7 +26,7 @@ test: unit e2e
 unit: setup models
 	@cmake --preset release >/dev/null
 	@ninja -C build/release -j$(JOBS) --quiet
-	@ctest --preset release -j1
+	@ctest --preset release -j$(JOBS)
 
 e2e: build models
 	@tools/setup.sh --python

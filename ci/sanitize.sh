@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# sanitize.sh [asan|tsan ...]: ASan+UBSan and TSan runs of the parts where threads and outside bytes meet; TSan also of whole
-# processes under load. What only computes, and takes minutes when instrumented, is left to `make asan` and `make tsan`.
+# sanitize.sh [asan|tsan ...]: ASan+UBSan and TSan runs of the parts where threads and outside bytes meet. TSan: of the parts with
+# threads of their own, and of whole processes under load, router and HTTP among them. The rest, which takes minutes when
+# instrumented, is left to `make asan` and `make tsan`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 declare -A parts=(
   [asan]="api http tokenizer model transfer disagg engine server router bench"
-  [tsan]="common http transfer disagg engine router"
+  [tsan]="common transfer disagg engine"
 )
 # ASan: libfabric 1.17's provider net (transfer fabric native) leaks a few hundred bytes of its own.
 # TSan: these have one thread, but for EngineModelTest, which computes for minutes; its threads, the compute team's among them,
