@@ -243,9 +243,9 @@ PostResult ReadFabric::Write(const WriteRequest& request, TimePoint, Status& why
   return orders_.Write(request, regions_[request.local_region], why);
 }
 
-size_t ReadFabric::Poll(TimePoint, std::span<Completion> out) {
+size_t ReadFabric::Poll(TimePoint now, std::span<Completion> out) {
   if (broken_.ok()) {
-    orders_.Flush();
+    orders_.Flush(now);
     deliveries_.Advance(regions_);
   }
   size_t count = 0;
