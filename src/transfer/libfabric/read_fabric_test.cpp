@@ -147,7 +147,7 @@ TEST_P(ReadFabricTest, RevokeEndsReadsUnderWay) {
   ASSERT_EQ(Write(&first, 0, 64, key_.key, 1), PostResult::kPosted);
   ASSERT_TRUE(PollUntil([&] { return done_.size() == 1 && arrived_.size() == 1; }));
   OpContext second;
-  ASSERT_EQ(Write(&second, 0, kBytes / 2, key_.key, 2), PostResult::kPosted);
+  ASSERT_EQ(Write(&second, 0, 256 << 10, key_.key, 2), PostResult::kPosted);
   PollUntil([] { return false; }, true, false, 50ms);  // the order goes out
   PollUntil([] { return false; }, false, true, 50ms);  // the read is asked for
   const TimePoint start = Now();

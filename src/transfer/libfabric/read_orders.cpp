@@ -25,7 +25,8 @@ Result<Region> MakeRegion(Endpoint& endpoint, MemorySpan memory, uint64_t key) {
   return region;
 }
 
-Status Orders::Open(uint32_t orders, uint64_t sender, uint64_t keys) {
+Status Orders::Open(uint32_t orders, uint64_t sender, uint64_t keys, uint64_t tickets) {
+  next_ticket_ = tickets;
   parcels_ = std::vector<Parcel>(orders);
   leases_.resize(kMaxWays);
   for (uint32_t i = 0; i < kMaxWays; ++i) free_leases_.push_back(kMaxWays - 1 - i);

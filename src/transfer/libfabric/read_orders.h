@@ -40,8 +40,9 @@ class Orders {
   // `ready`: where completions go; has room for all that there can be.
   Orders(Endpoint& endpoint, std::vector<Completion>& ready) : endpoint_(endpoint), ready_(ready) {}
 
-  // `orders`: how many may be unanswered, all peers. `keys`: two keys that nothing else uses.
-  Status Open(uint32_t orders, uint64_t sender, uint64_t keys);
+  // `orders`: how many may be unanswered, all peers. `keys`: two keys that nothing else uses. `tickets`: where
+  // to begin to count.
+  Status Open(uint32_t orders, uint64_t sender, uint64_t keys, uint64_t tickets);
 
   Result<uint64_t> Insert(std::string_view address);
   // From here on no read of this peer counts: its writes fail, their sources are free.
