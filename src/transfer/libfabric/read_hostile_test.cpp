@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/log.h"
+#include "transfer/engine_core.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/libfabric/read_messages.h"
 #include "transfer/libfabric/read_orders.h"
@@ -70,6 +71,11 @@ class BarePeer {
     std::memcpy(messages_[0].bytes, bytes, size);
     sending_ = fi_send(endpoint_.ep.get(), messages_[0].bytes, size, message_region_.desc, handle_, &messages_[0]) == 0;
     return sending_;
+  }
+  // Without looking for its end.
+  bool Read(const Piece& piece) {
+    return fi_read(endpoint_.ep.get(), memory_.data(), piece.bytes, region_.desc, handle_, piece.source,
+                   piece.source_key, &messages_[0]) == 0;
   }
   void Poll() {
     fi_cq_data_entry entries[16];
@@ -275,6 +281,40 @@ TEST_P(ReadHostileTest, NoiseHarmsNobody) {
     ASSERT_TRUE(PollUntil([&] { return arrived_.size() == i + 1; })) << i;
   }
   EXPECT_EQ(std::memcmp(memory_.data(), peer_.source(), 4096), 0);
+}
+
+// An engine that closes waits for reads under way, and meanwhile serves those of others: its own memory must
+// still be there (a finding of AddressSanitizer's).
+TEST_P(ReadHostileTest, AClosingEngineIsReadFrom) {
+  auto opened = OpenLibfabric(Reading(GetParam()));
+  ASSERT_TRUE(opened.ok()) << opened.status().ToString();
+  auto core = std::make_unique<EngineCore>(*std::move(opened), EngineCore::Config{.epoch = 1, .max_peers = 8},
+                                           [](const Event&) {});
+  ASSERT_TRUE(core->Open().ok());
+  PeerBlob blob;
+  blob.family = core->fabric().traits().family;
+  blob.epoch = 2;
+  blob.credits = CreditBook::kUnlimited;
+  blob.address = peer_.address();
+  ASSERT_TRUE(core->AddPeer(blob, Now()).ok());
+  peer_.Know(core->fabric());
+  const auto step_until = [&](auto done, bool peer) {
+    for (const TimePoint deadline = Now() + 10s; Now() < deadline;) {
+      core->Step(Now());
+      if (peer) peer_.Poll();
+      if (done()) return true;
+    }
+    return false;
+  };
+  ASSERT_TRUE(step_until([&] { return !peer_.received.empty(); }, true));
+  Order hello, order = peer_.MakeOrder(1, 7);
+  std::memcpy(static_cast<void*>(&hello), peer_.received[0].data(), OrderBytes(1));
+  order.pieces[0] = peer_.MakePiece(~uint64_t{0}, 0, 64, 1);
+  ASSERT_TRUE(step_until([&] { return peer_.Send(&order, OrderBytes(1)); }, true));
+  const TimePoint asked = Now() + 30ms;
+  step_until([&] { return Now() >= asked; }, false);  // for the lease, which nobody gives
+  ASSERT_TRUE(peer_.Read(hello.pieces[0]));
+  core = nullptr;
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, ReadHostileTest, testing::Values("rxm", "native"),
