@@ -13,7 +13,7 @@ declare -A parts=(
 # run a tiny model in tests/e2e/test_threads.py.
 declare -A skipped=(
   [asan]="*/TcpNative*:*/native:*HostileTemplate.EndsWithAnError/3:*IsNotQuadratic:*SmolLm2*"
-  [tsan]="SchedulerTest.*:SamplerTest.*:RadixCache*:Models/EngineModelTest.*:Simulation.*:Memory/Rails.*:PagePlan.*:Ways/ReadFabricTest.*"
+  [tsan]="SchedulerTest.*:SamplerTest.*:RadixCache*:Models/EngineModelTest.*:Simulation.*:Memory/Rails.*:PagePlan.*:Ways/ReadFabricTest.*:Ways/ReadHostileTest.*"
 )
 export TSAN_OPTIONS="second_deadlock_stack=1:history_size=4:suppressions=$PWD/ci/tsan.supp"
 

@@ -33,7 +33,8 @@ EngineCore::EngineCore(std::unique_ptr<Fabric> fabric, const Config& config,
   if (config.checksum) entries_.resize(config.max_slots);
 }
 
-EngineCore::~EngineCore() = default;
+// The fabric goes before the memory that it may read from and write into, and the operations that it still has.
+EngineCore::~EngineCore() { fabric_.reset(); }
 
 Status EngineCore::Open() {
   if (Status s = key_sets_.Open(); !s.ok()) return s;

@@ -4,7 +4,7 @@
 // permissions away, stops, continues and kills. After each fault: one terminal event, no slot or
 // send left over, no byte in memory that was fenced, no wrong byte in a transfer that was done.
 //
-//   baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read SECONDS [SEED]
+//   baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read[-stops] SECONDS [SEED]
 #pragma once
 
 #include <array>
@@ -37,6 +37,7 @@ struct SoakOptions {
   FabricWay way;
   std::vector<std::string> rails;
   bool staged = false;  // memory of devices at both ends, on the stand-in for CUDA's driver
+  bool stops = false;   // mostly stops, of which there are few else: both ends lose each other and join anew
   uint64_t seed = 1;
   Duration time = 3s;
 };

@@ -24,6 +24,7 @@ constexpr uint32_t kPages = 64;
 constexpr uint64_t kHalf = kPages * kPage;  // a region is what is sent from, then what is written to
 constexpr std::byte kMarker{0x5A};
 constexpr std::chrono::milliseconds kPeerTimeout{1000};  // longer than a busy machine keeps a process waiting
+constexpr std::chrono::milliseconds kShortPeerTimeout{250};  // for stops: they wait for it
 constexpr const char* kNames[kFaults] = {"none",  "cancel-receive", "cancel-send", "deadline",
                                          "leave", "pause",          "stop",        "kill"};
 
@@ -66,10 +67,12 @@ class Soak {
 
   // Processes cost far more than the rest, so the hard faults are rarer.
   Fault PickFault() {
-    constexpr std::array<uint32_t, kFaults> kWeights = {10, 30, 30, 12, 30, 4, 1, 3};
-    uint32_t at = Random(std::accumulate(kWeights.begin(), kWeights.end(), 0u));
+    using Weights = std::array<uint32_t, kFaults>;
+    constexpr Weights kAll = {10, 30, 30, 12, 30, 4, 1, 3}, kStops = {0, 2, 2, 0, 2, 0, 8, 1};
+    const Weights& weights = options_.stops ? kStops : kAll;
+    uint32_t at = Random(std::accumulate(weights.begin(), weights.end(), 0u));
     size_t kind = 0;
-    while (at >= kWeights[kind]) at -= kWeights[kind++];
+    while (at >= weights[kind]) at -= weights[kind++];
     return static_cast<Fault>(kind);
   }
 
@@ -81,7 +84,7 @@ class Soak {
     options.rails = options_.rails;
     if (options_.staged) options.cuda_device = 0;
     options.self_test = false;
-    options.peer_timeout = kPeerTimeout;
+    options.peer_timeout = peer_timeout_;
     auto engine = Engine::Open(options, log_.Sink());
     if (!engine.ok()) return engine.status();
     engine_ = *std::move(engine);
@@ -94,7 +97,7 @@ class Soak {
   Status Join() {
     if (!remote_) {
       remote_seed_ = random_() | 1;
-      remote_ = std::make_unique<RemoteEngine>(options_.provider, 2 * kHalf, remote_seed_, options_.shared, kPeerTimeout,
+      remote_ = std::make_unique<RemoteEngine>(options_.provider, 2 * kHalf, remote_seed_, options_.shared, peer_timeout_,
                                                options_.way, options_.staged ? 0 : -1, std::nullopt, options_.rails);
       if (!remote_->status().ok()) return remote_->status();
     }
@@ -288,6 +291,7 @@ class Soak {
   }
 
   const SoakOptions options_;
+  const std::chrono::milliseconds peer_timeout_ = options_.stops ? kShortPeerTimeout : kPeerTimeout;
   std::mt19937_64 random_;
   SoakResult result_;
   const std::unique_ptr<cuda::MockCuda> mock_;
@@ -313,13 +317,18 @@ Result<SoakResult> RunSoak(const SoakOptions& options) { return Soak(options).Ru
 
 int RunSoakCommand(int count, char** arguments) {
   if (count < 2) {
-    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read|tcp-staged|tcp-rails-staged|tcp-rails-read-staged SECONDS [SEED]\n");
+    std::fprintf(stderr, "usage: baton_transfer_test --soak shm|shm-private|tcp|tcp-rails|tcp-read|tcp-rails-read|native-read|tcp-staged|tcp-rails-staged|tcp-rails-read-staged[-stops] SECONDS [SEED]\n");
     return 2;
   }
   std::string_view name = arguments[0];
+  const auto take = [&](std::string_view suffix) {
+    const bool there = name.ends_with(suffix);
+    if (there) name.remove_suffix(suffix.size());
+    return there;
+  };
   SoakOptions options;
-  options.staged = name.ends_with("-staged");
-  if (options.staged) name.remove_suffix(std::string_view("-staged").size());
+  options.stops = take("-stops");
+  options.staged = take("-staged");
   options.provider = name.starts_with("shm") ? ProviderKind::kShm : ProviderKind::kTcp;
   options.way.fabric = name.starts_with("shm") ? "auto" : name.starts_with("native") ? "native" : "rxm";
   if (name.ends_with("-read")) options.way.mode = WriteMode::kRead;

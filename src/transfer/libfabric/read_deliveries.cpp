@@ -177,14 +177,29 @@ void Deliveries::OnReceived(Operation& operation, size_t bytes) {
   } else {
     log::warn("libfabric {}: a message of {} bytes is none of Baton's", endpoint_.choice.name, bytes);
   }
-  if (Writer* const writer = delivery.writer) {
-    ++writer->orders;
-    writer->last = ++uses_;
-    delivery.next = delivery.pending = delivery.failed = 0;
-    delivery.error = 0;
-    delivery.stage = Stage::kReading;
-  }
+  if (delivery.writer) Start(*delivery.writer, delivery);
   todo_.push_back(&delivery);
+}
+
+// A repeated order is carried out once: while that lasts its copies are dropped, later they are answered.
+void Deliveries::Start(Writer& writer, Delivery& delivery) {
+  const Order& order = delivery.order;
+  if (order.lease_value > writer.lease) {
+    writer.lease = order.lease_value;
+    writer.first = order.header.ticket;
+    writer.answered = false;
+  } else if (order.header.ticket == writer.first && !writer.answered) {
+    delivery.writer = nullptr;
+    return;
+  }
+  ++writer.orders;
+  writer.last = ++uses_;
+  delivery.next = delivery.pending = delivery.failed = 0;
+  delivery.error = 0;
+  delivery.stage = Stage::kReading;
+  if (order.header.ticket != writer.first || !writer.answered) return;
+  delivery.answer = writer.first_answer;
+  delivery.stage = Stage::kAnswering;
 }
 
 void Deliveries::OnReceiveFailed(Operation& operation) {
@@ -224,7 +239,7 @@ bool Deliveries::Step(Delivery& delivery, const std::vector<Region>& regions) {
         Begin(*delivery.writer);
         return true;  // OnLease goes on
       }
-      Finish(delivery);
+      Abandon(delivery);
     }
   }
   if (delivery.stage == Stage::kAnswering) {
@@ -319,7 +334,7 @@ void Deliveries::OnLease(Operation& operation, bool failed) {
   End(std::exchange(delivery.leaser, nullptr));
   // The writer took its memory back while we read: what came may be anything. Report nothing.
   if (failed || !delivery.writer || delivery.lease_seen != delivery.order.lease_value) {
-    Finish(delivery);
+    Abandon(delivery);
   } else {
     Report(delivery);
     delivery.answer = {.header = {.kind = Kind::kAnswer,
@@ -328,6 +343,10 @@ void Deliveries::OnLease(Operation& operation, bool failed) {
                        .failed = delivery.failed,
                        .error = delivery.error,
                        .window = Window(*delivery.writer)};
+    if (delivery.answer.header.ticket == delivery.writer->first) {
+      delivery.writer->answered = true;
+      delivery.writer->first_answer = delivery.answer;
+    }
     delivery.stage = Stage::kAnswering;
   }
   todo_.push_back(&delivery);
@@ -355,6 +374,12 @@ void Deliveries::OnAnswered(Operation& operation) {
   Delivery& delivery = *static_cast<Delivery*>(operation.owner);
   Finish(delivery);
   todo_.push_back(&delivery);
+}
+
+// Without an answer: if the writer repeats it, it is carried out anew.
+void Deliveries::Abandon(Delivery& delivery) {
+  if (delivery.writer && delivery.order.header.ticket == delivery.writer->first) delivery.writer->lease = 0;
+  Finish(delivery);
 }
 
 void Deliveries::Finish(Delivery& delivery) {

@@ -71,6 +71,10 @@ class Deliveries {
     uint32_t window = 1, orders = 0, reading = 0;
     bool left = false;  // forgotten, goes with its last read
     uint64_t last = 0;  // order of use
+    // Of its newest lease: the first order, which it repeats until it has an answer.
+    uint64_t lease = 0, first = 0;
+    bool answered = false;
+    Answer first_answer{};
   };
   struct Delivery {
     Operation receive, lease, send;
@@ -95,6 +99,7 @@ class Deliveries {
 
   Writer* FindWriter(const Order& order);
   bool MakeRoom();
+  void Start(Writer& writer, Delivery& delivery);
   void Drop(uint64_t sender);
   void Begin(Writer& writer);
   void End(Writer* writer);
@@ -105,6 +110,7 @@ class Deliveries {
   int PostRead(Delivery& delivery, const std::vector<Region>& regions);
   void Refuse(Delivery& delivery, uint32_t piece, int error);
   void Finish(Delivery& delivery);
+  void Abandon(Delivery& delivery);
   void Report(const Delivery& delivery);
   uint32_t Window(Writer& writer);
 

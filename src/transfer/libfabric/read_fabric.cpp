@@ -91,7 +91,7 @@ Status ReadFabric::Open() {
   next_series_ = uint64_t{random()} << 24;
   const uint64_t sender = uint64_t{random()} << 32 | random();
   ready_.reserve(size_t{receives + orders} * reads::kMaxPieces);
-  if (Status s = orders_.Open(orders, sender, next_key_); !s.ok()) return s;
+  if (Status s = orders_.Open(orders, sender, next_key_, random()); !s.ok()) return s;
   if (Status s = deliveries_.Open(receives, orders, sender, next_key_ + 2); !s.ok()) return s;
   next_key_ += 4;
   FillTraits(orders);
@@ -243,9 +243,9 @@ PostResult ReadFabric::Write(const WriteRequest& request, TimePoint, Status& why
   return orders_.Write(request, regions_[request.local_region], why);
 }
 
-size_t ReadFabric::Poll(TimePoint, std::span<Completion> out) {
+size_t ReadFabric::Poll(TimePoint now, std::span<Completion> out) {
   if (broken_.ok()) {
-    orders_.Flush();
+    orders_.Flush(now);
     deliveries_.Advance(regions_);
   }
   size_t count = 0;

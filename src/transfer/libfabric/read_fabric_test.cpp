@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "transfer/libfabric/libfabric.h"
@@ -146,7 +147,7 @@ TEST_P(ReadFabricTest, RevokeEndsReadsUnderWay) {
   ASSERT_EQ(Write(&first, 0, 64, key_.key, 1), PostResult::kPosted);
   ASSERT_TRUE(PollUntil([&] { return done_.size() == 1 && arrived_.size() == 1; }));
   OpContext second;
-  ASSERT_EQ(Write(&second, 0, kBytes / 2, key_.key, 2), PostResult::kPosted);
+  ASSERT_EQ(Write(&second, 0, 256 << 10, key_.key, 2), PostResult::kPosted);
   PollUntil([] { return false; }, true, false, 50ms);  // the order goes out
   PollUntil([] { return false; }, false, true, 50ms);  // the read is asked for
   const TimePoint start = Now();
@@ -156,6 +157,49 @@ TEST_P(ReadFabricTest, RevokeEndsReadsUnderWay) {
   PollUntil([] { return false; }, true, true, 300ms);
   for (const std::byte b : sink_) ASSERT_EQ(b, std::byte{0x5A}) << "a byte landed after the key was revoked";
   EXPECT_EQ(arrived_.size(), 1u);
+}
+
+// The target takes leave of the session before this one while the first order of the new one waits to be
+// read, or is half done: the connection and the order are gone, and nobody tells the writer.
+TEST_P(ReadFabricTest, TheFirstOrderIsNotLostWithTheSessionBefore) {
+  for (const bool begun : {false, true}) {
+    const uint64_t back = *target_->Insert(writer_->Address());
+    OpContext before, first;
+    ASSERT_EQ(Write(&before, 0, 64, key_.key, 1), PostResult::kPosted);
+    ASSERT_TRUE(PollUntil([&] { return done_.size() == 1 && arrived_.size() == 1; }));
+    const uint64_t again = *writer_->Insert(target_->Address());
+    writer_->Remove(std::exchange(peer_, again));
+    ASSERT_EQ(Write(&first, 0, 4096, key_.key, 2), PostResult::kPosted);
+    PollUntil([] { return false; }, true, false, 20ms);             // the order goes out
+    if (begun) PollUntil([] { return false; }, false, true, 20ms);  // the read is asked for
+    target_->Remove(back);
+    EXPECT_TRUE(PollUntil([&] { return done_.size() == 2; }, true, true, 5s)) << "begun: " << begun;
+    PollUntil([] { return false; }, true, true, 300ms);
+    ASSERT_EQ(done_.size(), 2u);
+    EXPECT_EQ(done_[1].kind, Completion::Kind::kDone) << done_[1].status.ToString();
+    ASSERT_EQ(arrived_.size(), 2u);
+    EXPECT_EQ(arrived_[1].imm, 2u);
+    done_.clear();
+    arrived_.clear();
+  }
+  EXPECT_EQ(std::memcmp(sink_.data(), source_.data(), 4096), 0);
+}
+
+// The first order is repeated while the target stands still, and carried out once.
+TEST_P(ReadFabricTest, ARepeatedOrderArrivesOnce) {
+  OpContext contexts[3];
+  ASSERT_EQ(Write(&contexts[0], 0, 64, key_.key, 1), PostResult::kPosted);
+  ASSERT_TRUE(PollUntil([&] { return done_.size() == 1; }));
+  const uint64_t again = *writer_->Insert(target_->Address());
+  writer_->Remove(std::exchange(peer_, again));
+  ASSERT_EQ(Write(&contexts[1], 0, 4096, key_.key, 2), PostResult::kPosted);
+  PollUntil([] { return false; }, true, false, 400ms);
+  ASSERT_TRUE(PollUntil([&] { return done_.size() == 2; }));
+  ASSERT_EQ(Write(&contexts[2], 4096, 4096, key_.key, 3), PostResult::kPosted);
+  ASSERT_TRUE(PollUntil([&] { return done_.size() == 3; }));
+  PollUntil([] { return false; }, true, true, 300ms);
+  EXPECT_EQ(done_.size(), 3u);
+  EXPECT_EQ(arrived_.size(), 3u);
 }
 
 // The writer takes its memory back (Remove) before the target has read: nothing is reported, for what

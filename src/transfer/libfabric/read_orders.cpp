@@ -25,7 +25,8 @@ Result<Region> MakeRegion(Endpoint& endpoint, MemorySpan memory, uint64_t key) {
   return region;
 }
 
-Status Orders::Open(uint32_t orders, uint64_t sender, uint64_t keys) {
+Status Orders::Open(uint32_t orders, uint64_t sender, uint64_t keys, uint64_t tickets) {
+  next_ticket_ = tickets;
   parcels_ = std::vector<Parcel>(orders);
   leases_.resize(kMaxWays);
   for (uint32_t i = 0; i < kMaxWays; ++i) free_leases_.push_back(kMaxWays - 1 - i);
@@ -62,6 +63,7 @@ Result<uint64_t> Orders::Insert(std::string_view address) {
   way->lease = free_leases_.back();
   free_leases_.pop_back();
   leases_[way->lease] = next_lease_++;
+  unanswered_.push_back(way.get());
   ways_[next_way_] = std::move(way);
   return next_way_++;
 }
@@ -76,6 +78,7 @@ void Orders::Remove(uint64_t peer) {
   FailWay(way, Error(Code::kUnavailable, "libfabric {}: the peer was removed",
                      endpoint_.choice.name));
   endpoint_.Remove(way.handle);
+  std::erase(unanswered_, &way);
   ways_.erase(found);
 }
 
@@ -152,7 +155,7 @@ Orders::Parcel* Orders::Take(Way& way) {
   return parcel;
 }
 
-void Orders::Flush() {
+void Orders::Flush(TimePoint now) {
   // A peer that takes nothing now does not hold up the others.
   std::erase_if(unsent_, [this](Parcel* parcel) {
     Way* const way = parcel->way;
@@ -160,6 +163,15 @@ void Orders::Flush() {
     way->open = nullptr;
     return true;
   });
+  for (Way* const way : unanswered_)
+    if (way->first && !way->first->sending) Repeat(*way, now);
+}
+
+// Its window is one order until there was an answer.
+void Orders::Repeat(Way& way, TimePoint now) {
+  if (way.repeat_at == TimePoint{}) way.repeat_at = now + way.patience;
+  if (now < way.repeat_at || !Send(*way.first)) return;
+  way.patience = std::min(2 * way.patience, kMostPatience);
 }
 
 // False when it must be tried again.
@@ -169,6 +181,8 @@ bool Orders::Send(Parcel& parcel) {
                                  parcel_region_.desc, parcel.way->handle, &parcel.send);
   if (result == -FI_EAGAIN) return false;
   parcel.sending = result == 0;
+  parcel.way->first = &parcel;
+  parcel.way->repeat_at = {};
   if (result != 0) {
     Settle(parcel, ~0u, endpoint_.Failed("fi_send", result));
     FreeIfOver(parcel);
@@ -188,7 +202,10 @@ void Orders::OnAnswer(const Answer& answer) {
   if (place >= parcels_.size()) return;
   Parcel& parcel = parcels_[place];
   if (!parcel.waiting || parcel.order.header.ticket != answer.header.ticket) return;
-  if (parcel.way) parcel.way->window = std::max(parcel.way->window, answer.window);
+  if (parcel.way) {
+    parcel.way->window = std::max(parcel.way->window, answer.window);
+    if (!unanswered_.empty()) std::erase(unanswered_, parcel.way);
+  }
   Status why;
   if (answer.failed)
     why = Error(Code::kUnavailable, "libfabric {}: the peer refused a write or could not read it: {}",
@@ -201,7 +218,10 @@ void Orders::OnAnswer(const Answer& answer) {
 void Orders::Settle(Parcel& parcel, uint32_t failed, const Status& why) {
   if (!parcel.waiting) return;
   parcel.waiting = false;
-  if (parcel.way) --parcel.way->in_flight;
+  if (parcel.way) {
+    --parcel.way->in_flight;
+    if (parcel.way->first == &parcel) parcel.way->first = nullptr;
+  }
   for (uint32_t i = 0; i < parcel.count; ++i) {
     Completion& completion = ready_.emplace_back();
     completion.context = parcel.members[i];
