@@ -1,5 +1,6 @@
 #include "transfer/fabric_probe.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "common/shared_memory.h"
@@ -62,7 +63,7 @@ class SelfTest {
   Status Pass(TimePoint deadline, double* seconds = nullptr) {
     const TimePoint start = Now();
     const uint64_t step = std::min(kWriteBytes, fabric_.traits().max_write_bytes);
-    const uint32_t total = static_cast<uint32_t>(source_.size_bytes / step);
+    const uint32_t total = static_cast<uint32_t>((source_.size_bytes + step - 1) / step);  // the last may be short
     std::vector<OpContext> contexts(total);
     std::vector<Completion> completions(64);
     uint32_t posted = 0, done = 0, arrived = 0;
@@ -72,7 +73,7 @@ class SelfTest {
         const PostResult result = fabric_.Write({.peer = peer_,
                                                  .local_region = regions_[0],
                                                  .local_offset = posted * step,
-                                                 .bytes = step,
+                                                 .bytes = std::min(step, source_.size_bytes - posted * step),
                                                  .remote_address = key_.base + posted * step,
                                                  .remote_key = key_.key,
                                                  .imm = PackImm({.slot = posted}),

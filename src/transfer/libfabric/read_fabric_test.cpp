@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "transfer/fabric_probe.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/libfabric/read_messages.h"
 #include "transfer/transfer.h"
@@ -119,6 +120,13 @@ TEST_P(ReadFabricTest, EveryWriteEndsAndArrivesOnce) {
   EXPECT_EQ(ended, std::vector<uint32_t>(kWrites, 1));
   EXPECT_EQ(seen, std::vector<uint32_t>(kWrites, 1));
   EXPECT_EQ(source_, sink_);
+}
+
+// As at the start of every server, also where the longest write is no fraction of what the test moves.
+TEST_P(ReadFabricTest, PassesTheSelfTest) {
+  const Result<double> speed = RunSelfTest(*target_, std::nullopt, Now() + 20s);
+  ASSERT_TRUE(speed.ok()) << speed.status().ToString();
+  EXPECT_GT(*speed, 0);
 }
 
 TEST_P(ReadFabricTest, RevokedKeysAndBadPlacesAreRefused) {
