@@ -87,8 +87,11 @@ class Process:
 
 
 def data_plane(provider):
-    """nixl finds its library by BATON_NIXL_PATH."""
-    return ["--disaggregation-transfer-backend", "nixl"] if provider == "nixl" else ["--transfer-provider", provider]
+    """nixl finds its library by BATON_NIXL_PATH; "tcp-read": decode reads instead of being written to."""
+    if provider == "nixl":
+        return ["--disaggregation-transfer-backend", "nixl"]
+    name, _, mode = provider.partition("-")
+    return ["--transfer-provider", name, *(["--transfer-write-mode", mode] if mode else [])]
 
 
 class Server(Process):

@@ -36,7 +36,8 @@ def pages(size):
 
 
 @pytest.mark.parametrize("prefill,decode,provider", [
-    (16, 64, "tcp"), (64, 16, "tcp"), (16, 32, "shm"), (32, 16, "shm"), (32, 64, "shm"), (64, 32, "shm"), (12, 8, "tcp")])
+    (16, 64, "tcp"), (64, 16, "tcp"), (16, 32, "shm"), (32, 16, "shm"), (32, 64, "shm"), (64, 32, "shm"), (12, 8, "tcp"),
+    (64, 16, "tcp-read")])
 def test_identical_over_page_sizes(expected, prefill, decode, provider, router):
     inputs, want = expected
     # Chunks that end in the middle of decode's pages.
