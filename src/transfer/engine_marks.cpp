@@ -37,10 +37,9 @@ void EngineCore::ForgetBehindMarks(SendTable::Entry& entry, WriteOp* op) {
   --entry.behind_marks;
 }
 
-// How many could be posted now.
+// How many could be posted now. While a write is in doubt nothing is, and then from the beginning.
 uint32_t EngineCore::MarksDue(const SendTable::Entry& entry) {
-  // One in doubt, or from before the first mark.
-  if (entry.in_doubt || entry.in_flight > entry.behind_marks) return 0;
+  if (entry.in_flight > entry.behind_marks) return 0;  // one from before the first mark
   const uint32_t landed = entry.oldest ? entry.oldest->marks_before : entry.marks_passed;
   return landed > entry.marks_posted ? landed - entry.marks_posted : 0;
 }
