@@ -244,7 +244,7 @@ TEST_F(ServiceTest, AGrantThatDidNotGoOutFailsAlone) {
   link.name = "decode";
   DecodeSide decode(DecodeOf(link));
   ASSERT_TRUE(Pairing(decode, prefill.At(1)).Wait().ok());
-  network_->SetPaused(decode->address(), true);
+  network_->SetPaused(decode.address(), true);
   const auto prompt = engine::Prompt(21, 1);
   const auto first = Ask(prefill, prefill.At(1), prompt);
   const auto rest = Ask(decode, prefill.At(1), prompt);
@@ -261,7 +261,7 @@ TEST_F(ServiceTest, AGrantThatDidNotGoOutFailsAlone) {
   EXPECT_EQ(decode->counts().quarantined, 0) << "nothing was granted, so nothing can be written";
   EXPECT_EQ(prefill->transfer_usage().sends_live, 1u);
 
-  network_->SetPaused(decode->address(), false);
+  network_->SetPaused(decode.address(), false);
   ASSERT_TRUE(rest->Wait(15s) && first->Wait(15s));
   EXPECT_EQ(rest->tokens, engine::ExpectedTokens(engine::GreedyRequest(decode.engine(), prompt, 4, nullptr)))
       << rest->last.status.message();

@@ -1,106 +1,14 @@
 // Watermarks, on engine cores stepped by hand over the loopback network: what Landed says while writes
 // and marks overtake each other, stay away, come late, and while rails are lost.
-#include <gtest/gtest.h>
-
 #include <cstring>
 
 #include "common/log.h"
-#include "transfer/engine_core.h"
-#include "transfer/loopback/loopback.h"
-#include "transfer/rails/rails.h"
+#include "transfer/engine_pair_for_tests.h"
 
 namespace baton::transfer {
 namespace {
 
-constexpr uint64_t kLayer = 256;
-constexpr uint32_t kLayers = 8;
-
-class Marks : public testing::Test {
- protected:
-  struct Station {
-    std::vector<std::byte> memory = std::vector<std::byte>(kLayers * kLayer);
-    std::vector<std::string> addresses;
-    std::vector<Event> events;
-    std::unique_ptr<EngineCore> core;
-    size_t Count(Event::Kind kind) const {
-      return std::count_if(events.begin(), events.end(), [&](const Event& e) { return e.kind == kind; });
-    }
-  };
-
-  void Make(EngineCore::Config config = {}, uint32_t cq_entries = 0, size_t rails = 0) {
-    for (Station* station : {&sender_, &receiver_}) {
-      config.epoch = ++epochs_;
-      config.max_peers = 8;
-      std::vector<std::unique_ptr<Fabric>> fabrics(std::max<size_t>(rails, 1));
-      for (auto& fabric : fabrics) {
-        fabric = network_->Open(cq_entries);
-        station->addresses.push_back(fabric->Address());
-      }
-      std::unique_ptr<Fabric> fabric =
-          rails ? JoinRails(std::move(fabrics), {.silence = 40ms, .first_retry = 500ms}) : std::move(fabrics[0]);
-      station->core = std::make_unique<EngineCore>(std::move(fabric), config,
-                                                   [station](const Event& e) { station->events.push_back(e); });
-      ASSERT_TRUE(station->core->Open().ok());
-      ASSERT_TRUE(station->core->Register({station->memory.data(), station->memory.size()}).ok());
-    }
-    for (size_t i = 0; i < sender_.memory.size(); ++i) sender_.memory[i] = static_cast<std::byte>(1 + i % 251);
-    const std::string of_sender = *sender_.core->Describe(), of_receiver = *receiver_.core->Describe();
-    to_receiver_ = *sender_.core->AddPeer(*ParseBlob(of_receiver), now_);
-    to_sender_ = *receiver_.core->AddPeer(*ParseBlob(of_sender), now_);
-    Run(5ms);
-  }
-  void Run(Duration time) {
-    for (const TimePoint end = now_ + time; now_ < end;) {
-      now_ += 100us;
-      sender_.core->Step(now_);
-      receiver_.core->Step(now_);
-    }
-  }
-  void Begin(Duration patience = 100s) {
-    slot_ = *receiver_.core->Expect(to_sender_, now_ + 100s);
-    send_ = *sender_.core->Begin(to_receiver_, slot_, {0}, {0}, now_ + patience);
-    writes_ = 0;
-  }
-  void PushLayer(uint32_t layer) {
-    const transfer::Run run{layer * kLayer, layer * kLayer, kLayer};
-    const auto pushed = sender_.core->Push(send_, {&run, 1});
-    ASSERT_TRUE(pushed.ok());
-    writes_ += *pushed;
-    ASSERT_TRUE(sender_.core->Mark(send_).ok());
-  }
-  // Pushes a layer whose write takes so long.
-  void PushSlowLayer(uint32_t layer, Duration delay) {
-    Run(1ms);  // what was pushed before is not slow, nor its mark
-    SetDelay(delay);
-    PushLayer(layer);
-    Run(100us);
-    SetDelay(0ms);
-  }
-  void SetDelay(Duration delay) { network_->SetFaults({.min_delay = delay, .max_delay = delay}); }
-  void SetBusy(double busy) {
-    LoopbackFaults faults;
-    faults.busy = busy;
-    network_->SetFaults(faults);
-  }
-  void Finish() {
-    sender_.core->Finish(send_);
-    receiver_.core->Seal(slot_, writes_);
-  }
-  uint32_t Landed() const { return receiver_.core->Landed(slot_); }
-  bool IsThere(uint32_t layer) const {
-    return std::memcmp(&receiver_.memory[layer * kLayer], &sender_.memory[layer * kLayer], kLayer) == 0;
-  }
-  uint64_t Strays() const { return receiver_.core->usage().stray_writes; }
-
-  std::shared_ptr<LoopbackNetwork> network_ = LoopbackNetwork::Create(5);
-  Station sender_, receiver_;
-  PeerId to_receiver_, to_sender_;
-  Slot slot_;
-  SendId send_;
-  uint32_t writes_ = 0;
-  uint64_t epochs_ = 0;
-  TimePoint now_ = TimePoint{} + 1h;
-};
+using Marks = EnginePair;
 
 TEST_F(Marks, CountLayersAndAreNoneOfTheSealsWrites) {
   Make();
@@ -227,15 +135,24 @@ TEST_F(Marks, LateOnesCostNoCredits) {
   EXPECT_EQ(network_->cq_overruns(), 0u);
 }
 
+// All of them are due at once, behind data that has used up the credits.
 TEST_F(Marks, ObeyCredits) {
+  constexpr uint32_t kMore = 300, kMarksOfEach = 5;
   Make({}, 300);
   LoopbackFaults faults;
   faults.hardware = true;
+  faults.min_delay = faults.max_delay = 3ms;
   network_->SetFaults(faults);
   Begin();
-  for (int i = 0; i < 400; ++i) PushLayer(i % kLayers);
+  PushLayer(0);
+  Run(100us);
+  faults.min_delay = faults.max_delay = 0ms;
+  network_->SetFaults(faults);
+  for (uint32_t i = 0; i < kMore; ++i) {
+    PushLayer(i % kLayers);
+    for (uint32_t k = 1; k < kMarksOfEach; ++k) ASSERT_TRUE(sender_.core->Mark(send_).ok());
+  }
   Finish();
-  receiver_.core->Step(now_);
   for (int turn = 0; turn < 2000; ++turn) {  // the receiver sleeps nearly always
     now_ += 100us;
     sender_.core->Step(now_);
@@ -244,7 +161,7 @@ TEST_F(Marks, ObeyCredits) {
   }
   Run(1s);
   EXPECT_EQ(receiver_.Count(Event::Kind::kReceiveDone), 1u);
-  EXPECT_EQ(Landed(), 400u);
+  EXPECT_EQ(Landed(), 1 + kMore * kMarksOfEach);
   EXPECT_GT(Stats::Get(sender_.core->stats()->seats[0].credit_stalls), 0u);
 }
 
@@ -267,6 +184,22 @@ TEST_F(Marks, ACancelledSendWaitsForTheMarkUnderWayAndPostsNoMore) {
   EXPECT_EQ(Landed(), 1u);
   EXPECT_EQ(sender_.core->Mark(send_).code(), Code::kCancelled);
   EXPECT_EQ(Stats::Get(sender_.core->stats()->writes_in_flight), 0u);
+}
+
+TEST_F(Marks, DueAtTheTimeOfACancelAreNotPosted) {
+  Make();
+  Begin();
+  PushSlowLayer(0, 20ms);
+  PushSlowLayer(1, 60ms);
+  SetBusy(1);
+  Run(30ms);
+  ASSERT_TRUE(IsThere(0) && !IsThere(1));
+  sender_.core->CancelSend(send_);
+  Run(1ms);
+  SetBusy(0);
+  Run(50ms);
+  EXPECT_EQ(sender_.Count(Event::Kind::kSendFailed), 1u);
+  EXPECT_EQ(Landed(), 0u);
 }
 
 TEST_F(Marks, ADeadlineDoesNotFailASendOfWhichOnlyMarksAreLeft) {

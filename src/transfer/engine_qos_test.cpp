@@ -137,6 +137,43 @@ TEST_F(Hub, MoreWritersThanTheQueueHasRoomForAreRefused) {
   for (const Event& e : hub().events) EXPECT_EQ(e.kind, Event::Kind::kReceiveDone) << e.status.ToString();
 }
 
+// Keys cannot tell them apart: the first one owns them, and the second's end takes nothing from it.
+TEST_F(Hub, ASecondPeerOnOneDescriptionOwnsNothing) {
+  Make(0);
+  const std::string blob = *hub().core->Describe();
+  for (int i = 1; i <= 2; ++i) {
+    stations_.push_back(std::make_unique<Station>(*network_, i + 1, EngineCore::Config{}, 0));
+    to_hub_.push_back(*stations_[i]->core->AddPeer(*ParseBlob(blob), now_));
+    to_sender_.push_back(*hub().core->AddPeer(*ParseBlob(*stations_[i]->core->Describe()), now_));
+    Run(50);
+  }
+  EXPECT_GE(hub().core->usage().stray_writes, 1u);
+  hub().core->RemovePeer(to_sender_[1], now_);
+  Run(50);
+  ASSERT_TRUE(hub().Find(Event::Kind::kFenced));
+  Send send = Begin(1);
+  Push(1, send, {{0, 0, 64}});
+  Finish(1, send);
+  Run(50);
+  EXPECT_TRUE(hub().Find(Event::Kind::kReceiveDone));
+}
+
+TEST_F(Hub, TheFirstSealStands) {
+  Make(1);
+  Send send = Begin(1);
+  hub().core->Seal(send.slot, 2);
+  hub().core->Seal(send.slot, 1);
+  Run(5);
+  hub().core->Seal(send.slot, 1);
+  Push(1, send, {{0, 0, 64}});
+  Run(20);
+  EXPECT_TRUE(hub().events.empty());
+  Push(1, send, {{64, 64, 64}});
+  Run(20);
+  ASSERT_TRUE(hub().Find(Event::Kind::kReceiveDone));
+  EXPECT_EQ(hub().events[0].writes, 2u);
+}
+
 TEST_F(Hub, ControlPassesDataAndBackgroundStillMoves) {
   EngineCore::Config config;
   config.max_write_bytes = 1024;

@@ -325,7 +325,7 @@ void EngineCore::EndSend(uint32_t index, Event::Kind kind) {
   timers_.Disarm(slots_.size() + index);
   --live_sends_;
   Unlist(index);
-  GiveUpMarks(index);
+  BATON_CHECK(!entry.mark_turn.taken, "send {} ends with a mark to post", index);
   if (entry.owner) --entry.owner->live_sends;
   Stats::Sub(stats_->sends_live);
   const bool done = kind == Event::Kind::kSendDone;
