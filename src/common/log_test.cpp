@@ -77,6 +77,36 @@ TEST(Log, WhatClientsSendStaysInItsLine) {
   for (const std::string& all : {on_stderr, in_file.str()}) EXPECT_EQ(std::count(all.begin(), all.end(), '\n'), 1);
 }
 
+// The texts that come through, by a level given at the start or later.
+TEST(Log, LevelsLetThroughWhatTheySay) {
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {"debug", "debug info warning error"}, {"info", "info warning error"}, {"warning", "warning error"}, {"warn", "warning error"},
+      {"error", "error"}, {"critical", "error"}, {"", "info warning error"}, {"verbose", "info warning error"}};
+  for (const bool later : {false, true}) {
+    for (const auto& [level, expected] : cases) {
+      testing::internal::CaptureStderr();
+      log::Init(later ? (level == "info" ? "error" : "info") : level, "");
+      if (later) log::SetLevel(level);
+      log::debug("debug");
+      log::info("info");
+      log::warn("warning");
+      log::error("error");
+      spdlog::default_logger()->flush();
+      std::istringstream lines(testing::internal::GetCapturedStderr());
+      std::string seen;
+      for (std::string line; std::getline(lines, line);) seen += (seen.empty() ? "" : " ") + line.substr(line.find("] ") + 2);
+      EXPECT_EQ(seen, expected) << level << (later ? ", set later" : "");
+    }
+  }
+  log::Init("info", "");
+}
+
+TEST(Log, AFileThatCannotBeWrittenIsAnErrorThatNamesIt) {
+  const Status status = log::AddFile("/proc/no such folder/baton.log");
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(status.message().find("/proc/no such folder/baton.log"), std::string::npos) << status.message();
+}
+
 TEST(Log, LinesOfATextAreMessages) {
   testing::internal::CaptureStderr();
   log::WarnLines("one\ntwo\n");

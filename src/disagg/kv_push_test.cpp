@@ -38,11 +38,12 @@ class CopyingFabric : public transfer::Engine {
   void Disconnect(transfer::PeerId) override {}
   Result<transfer::Slot> Expect(transfer::PeerId, TimePoint) override { return transfer::Slot{}; }
   void Seal(transfer::Slot, uint32_t) override {}
-  uint32_t Arrived(transfer::Slot) const override { return 0; }
+  uint32_t Landed(transfer::Slot) const override { return 0; }
   void Cancel(transfer::Slot) override {}
   void Release(transfer::Slot) override {}
   Result<transfer::SendId> Begin(transfer::PeerId, transfer::Slot, transfer::RegionId, transfer::RegionId, TimePoint,
                                  transfer::Priority) override { return transfer::SendId{0}; }
+  Status Mark(transfer::SendId) override { return Status::Ok(); }
   void Finish(transfer::SendId) override {}
   void CancelSend(transfer::SendId) override {}
   Usage usage() const override { return {}; }

@@ -7,6 +7,7 @@
 
 #include "common/bytes.h"
 #include "disagg/pair_for_tests.h"
+#include "http/no_descriptors.h"
 
 namespace baton::disagg::test {
 namespace {
@@ -230,6 +231,42 @@ TEST_F(ServiceTest, ADecodeThatCannotBeReachedKeepsNoOtherWaiting) {
   EXPECT_TRUE(Pairing(decode, prefill.At(1)).Wait().ok());
   EXPECT_FALSE(IsReadable(socket.fd())) << "the silent one must still be waited for";
   EXPECT_EQ(http::test::StatusOf(socket.ReadResponse()), 504);
+}
+
+// For want of a descriptor no connection is made for it. The pairing holds, and with it whatever else is
+// under way; only prefill's death would end that.
+TEST_F(ServiceTest, AGrantThatDidNotGoOutFailsAlone) {
+  if (http::test::kNeedsDescriptors) GTEST_SKIP() << "the sanitizer needs descriptors";
+  LinkOptions link = MakeLink(network_, "prefill");
+  link.fabric.peer_timeout = 60s;
+  link.heartbeat_interval = 60s;  // whose connection could carry the grant
+  PrefillSide prefill(PrefillOf(link));
+  link.name = "decode";
+  DecodeSide decode(DecodeOf(link));
+  ASSERT_TRUE(Pairing(decode, prefill.At(1)).Wait().ok());
+  network_->SetPaused(decode.address(), true);
+  const auto prompt = engine::Prompt(21, 1);
+  const auto first = Ask(prefill, prefill.At(1), prompt);
+  const auto rest = Ask(decode, prefill.At(1), prompt);
+  ASSERT_TRUE(Eventually([&] { return prefill->transfer_usage().sends_live == 1; }));
+
+  {
+    const http::test::NoDescriptors none;
+    const auto alone = Ask(decode, prefill.At(2), engine::Prompt(9));
+    ASSERT_TRUE(alone->Wait(15s));
+    EXPECT_EQ(alone->finish, engine::Finish::kFailed);
+    EXPECT_NE(alone->last.status.message().find("sending the grant"), std::string::npos) << alone->last.status.message();
+  }
+  EXPECT_TRUE(Eventually([&] { return decode->transfer_usage().slots_held == 1; }));
+  EXPECT_EQ(decode->counts().quarantined, 0) << "nothing was granted, so nothing can be written";
+  EXPECT_EQ(prefill->transfer_usage().sends_live, 1u);
+
+  network_->SetPaused(decode.address(), false);
+  ASSERT_TRUE(rest->Wait(15s) && first->Wait(15s));
+  EXPECT_EQ(rest->tokens, engine::ExpectedTokens(engine::GreedyRequest(decode.engine(), prompt, 4, nullptr)))
+      << rest->last.status.message();
+  EXPECT_TRUE(Serves(prefill, decode, 3));
+  EXPECT_EQ(prefill->transfer_usage().peers, 1u);
 }
 
 // Losing a peer takes back every description that no peer has claimed yet, also of those just pairing.

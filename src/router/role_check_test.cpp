@@ -78,6 +78,15 @@ TEST(WrongRole, APrefillAddedAsDecodeStaysOutAndComesInWhenRestartedAsOne) {
   EXPECT_GE(other.requests(), 1u);
 }
 
+// Nobody answers there yet, which is no reason to give up.
+TEST(WrongRole, AWorkerThatIsNotThereYetIsBeingAdded) {
+  Fleet fleet;
+  const http::Response added = fleet.Post("/workers", R"({"url":"http://127.0.0.1:1","worker_type":"decode"})");
+  ASSERT_EQ(added.status, 202) << added.body;
+  const std::string location(json::Parse(added.body)->at("location").as_string());
+  EXPECT_EQ(json::Parse(fleet.Get(location).body)->at("job_status").at("status").as_string(), "processing");
+}
+
 TEST(WrongRole, ADecodeAddedAsPrefillStaysOut) {
   Fleet fleet;
   FakeWorker other(fleet.loop());

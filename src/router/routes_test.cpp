@@ -190,10 +190,13 @@ TEST(Routes, BadWorkerRequests) {
   const http::Response twice = fleet.Post("/workers", fmt::format(R"({{"url":"{}/","worker_type":"decode"}})", fleet.decode[0]->url()));
   EXPECT_EQ(twice.status, 409);
   for (const char* method : {"GET", "DELETE"}) {
-    const http::Response no_id = fleet.Fetch(method, "/workers/no-such-id");
-    EXPECT_EQ(no_id.status, 400) << method;
-    EXPECT_EQ(json::Parse(no_id.body)->at("code").as_string(), "BAD_REQUEST");
-    EXPECT_NE(no_id.body.find("no-such-id"), std::string::npos) << no_id.body;
+    for (const char* id : {"no-such-id", "00000000-0000-4000-8000-00000000000", "00000000-0000-4000-8000-0000000000000",
+                           "00000000-0000-4000-8000-00000000000g", "00000000_0000_4000_8000_000000000000"}) {
+      const http::Response no_id = fleet.Fetch(method, std::string("/workers/") + id);
+      EXPECT_EQ(no_id.status, 400) << method << " " << id;
+      EXPECT_EQ(json::Parse(no_id.body)->at("code").as_string(), "BAD_REQUEST");
+      EXPECT_NE(no_id.body.find(id), std::string::npos) << no_id.body;
+    }
   }
   EXPECT_EQ(fleet.Fetch("PUT", "/workers/no-such-id", R"({"priority":1})").status, 400);
   for (const char* unknown : {"/workers/00000000-0000-4000-8000-000000000000", "/workers/00000000-0000-4000-8000-000000000000@1",

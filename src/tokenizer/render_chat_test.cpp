@@ -70,7 +70,8 @@ TEST(RenderChat, PartsGoToTheTemplateAsItReadsThem) {
 
 TEST(RenderChat, ContentThatIsNotTextStaysAsItIs) {
   const auto wants_string = ChatTemplate::Parse("{{ messages|tojson }}");
-  for (const char* content : {"[]", R"([{"type": "text", "text": "a"}, {"type": "image"}])", R"([1, "a"])", "null", R"([{"type": "text"}])"}) {
+  for (const char* content : {"[]", R"([{"type": "text", "text": "a"}, {"type": "image"}])", R"([1, "a"])", "null", R"([{"type": "text"}])",
+                              R"([{"text": "a"}])", R"([{"type": "image", "text": "a"}])"}) {
     const std::string messages = fmt::format(R"([{{"content": {}}}])", content);
     auto input = ParseRenderRequest(fmt::format(R"({{"messages": {}}})", messages), {});
     ASSERT_TRUE(input.ok());

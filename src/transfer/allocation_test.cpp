@@ -1,4 +1,4 @@
-// Push allocates nothing: it runs on the model's threads, between layers. Nor does the worker's
+// Push and Mark allocate nothing: they run on the model's threads, between layers. Nor does the worker's
 // side, once its queues have grown: taking, posting, completing, counting, granting credits.
 #include <gtest/gtest.h>
 
@@ -38,7 +38,7 @@ void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::fre
 namespace baton::transfer {
 namespace {
 
-TEST(Allocation, PushSealFinishAndReleaseAllocateNothing) {
+TEST(Allocation, PushMarkSealFinishAndReleaseAllocateNothing) {
   const auto network = LoopbackNetwork::Create();
   Options options;
   options.provider = ProviderKind::kLoopback;
@@ -57,11 +57,16 @@ TEST(Allocation, PushSealFinishAndReleaseAllocateNothing) {
 
   const uint64_t before = allocations;
   uint32_t writes = 0;
-  for (int i = 0; i < 100; ++i) writes += *a->Push(send, runs);
+  bool marked = true;
+  for (int i = 0; i < 100; ++i) {
+    writes += *a->Push(send, runs);
+    marked = a->Mark(send).ok() && marked;
+  }
   a->Finish(send);
   b->Seal(slot, writes);
   EXPECT_EQ(allocations, before);
   EXPECT_EQ(writes, 6400u);
+  EXPECT_TRUE(marked);
 
   const auto event = log_b.WaitSlot(slot);
   ASSERT_TRUE(event);
@@ -99,7 +104,10 @@ TEST(Allocation, SteppingAllocatesNothingOnceWarm) {
     const Slot slot = *b.Expect(to_a, now + 10s);
     const SendId send = *a.Begin(to_b, slot, {0}, {0}, now + 10s, priority);
     uint32_t writes = 0;
-    for (int i = 0; i < 10; ++i) writes += *a.Push(send, runs);
+    for (int i = 0; i < 10; ++i) {
+      writes += *a.Push(send, runs);
+      if (!a.Mark(send).ok()) return;  // shows in `sent`
+    }
     a.Finish(send);
     b.Seal(slot, writes);
     step(30);

@@ -34,6 +34,7 @@ Status ReadBody(ByteReader& reader, PeerBlob& blob) {
   blob.credits = reader.Get<uint32_t>();
   blob.address = reader.GetString(kMaxAddressBytes);
   blob.mailbox = GetKey(reader);
+  blob.marks = GetKey(reader);
   const uint8_t checksums = reader.Get<uint8_t>();
   if (checksums > 1)
     return Error(Code::kDataCorrupt, "peer description: {} where 0 or 1 belongs", checksums);
@@ -55,6 +56,7 @@ Status CheckValues(const PeerBlob& blob) {
     return Error(Code::kDataCorrupt, "peer description: key set {}, address of {} bytes, family \"{}\"",
                  blob.key_set, blob.address.size(), blob.family);
   if (Status s = CheckRange("mailbox", 0, blob.mailbox.base, kMailboxBytes); !s.ok()) return s;
+  if (Status s = CheckRange("marks", 0, blob.marks.base, kMarkBytes); !s.ok()) return s;
   if (blob.wants_checksums)
     if (Status s = CheckRange("manifest", 0, blob.manifest.base, kManifestBytes); !s.ok()) return s;
   for (size_t i = 0; i < blob.regions.size(); ++i) {
@@ -78,6 +80,7 @@ std::string EncodeBlob(const PeerBlob& blob) {
   writer.Put(blob.credits);
   writer.PutString(blob.address);
   PutKey(writer, blob.mailbox);
+  PutKey(writer, blob.marks);
   writer.Put(static_cast<uint8_t>(blob.wants_checksums));
   PutKey(writer, blob.manifest);
   writer.Put(static_cast<uint32_t>(blob.regions.size()));

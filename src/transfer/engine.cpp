@@ -70,7 +70,7 @@ class EngineImpl final : public Engine {
     core_.Seal(slot, writes);
     worker_.Wake();
   }
-  uint32_t Arrived(Slot slot) const override { return core_.Arrived(slot); }
+  uint32_t Landed(Slot slot) const override { return core_.Landed(slot); }
   void Cancel(Slot slot) override {
     core_.Cancel(slot);
     worker_.Wake();
@@ -85,6 +85,11 @@ class EngineImpl final : public Engine {
   }
   Result<uint32_t> Push(SendId send, std::span<const Run> runs) override {
     return Waking(core_.Push(send, runs));
+  }
+  Status Mark(SendId send) override {
+    Status s = core_.Mark(send);
+    if (s.ok()) worker_.Wake();
+    return s;
   }
   void Finish(SendId send) override {
     core_.Finish(send);

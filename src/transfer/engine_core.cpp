@@ -135,7 +135,8 @@ void EngineCore::TakeRequests() {
   touched_sends_.clear();
   sends_.TakeDirty([this](uint32_t index, SendTable::Requests r) { OnSendRequests(index, r); });
   sends_.TakeRuns(runs, [this](uint32_t index) {
-    List(index);
+    if (SendTable::HasRuns(sends_[index])) List(index);
+    CheckMarks(index);
     if (sends_[index].finishing) touched_sends_.push_back(index);
   });
   for (const uint32_t index : touched_sends_) CheckSend(index);
@@ -160,6 +161,7 @@ void EngineCore::OnArrival(const Completion& completion, TimePoint now) {
   if (imm.kind == ImmKind::kManifest) return OnBlock(imm, now);
   if (imm.kind == ImmKind::kRepeat) return OnRepeat(imm, now);
   if (imm.kind == ImmKind::kConsent) return OnConsent(imm, now);
+  if (imm.kind == ImmKind::kMark) return OnMark(imm, now);
   SlotTable::Entry* entry = imm.slot < slots_.size() ? &slots_[imm.slot] : nullptr;
   const bool applies = IsData(imm.kind) && entry && entry->state == SlotTable::State::kOpen &&
                        entry->generation == imm.generation &&
@@ -172,7 +174,7 @@ void EngineCore::OnArrival(const Completion& completion, TimePoint now) {
   Stats::Add(stats_->writes_received);
   Stats::Add(stats_->bytes_received, completion.bytes);
   if (entry->arrived == 0) entry->first_at = now;
-  slots_.NoteArrival(*entry);
+  ++entry->arrived;
   Stats::Seat& seat = stats_->seats[entry->owner->seat];
   Stats::Bump(seat.writes_received);
   Stats::Bump(seat.bytes_received, completion.bytes);
@@ -214,12 +216,14 @@ void EngineCore::OpenSlot(uint32_t index) {
 }
 
 void EngineCore::ConsumeCredit(const SlotTable::Entry* entry, Imm imm) {
+  if (credits_.unlimited() || !entry) return;
+  const Peer* peer = nullptr;
+  // The last marks of a transfer often come when its slot was released.
+  if (entry->generation == static_cast<uint8_t>(imm.generation + 1)) peer = FindPeer(entry->predecessor);
   // What names a slot before it was opened comes from nobody who was told of it; and whoever takes the
   // slot now may be writing the peer.
-  if (credits_.unlimited() || !entry || entry->generation != imm.generation ||
-      entry->state == SlotTable::State::kFree)
-    return;
-  const Peer* peer = entry->owner ? entry->owner : FindPeer(entry->peer);
+  if (entry->generation == imm.generation && entry->state != SlotTable::State::kFree)
+    peer = entry->owner ? entry->owner : FindPeer(entry->peer);
   if (peer && peer->inbound < kMailboxCells) credits_.Consume(peer->inbound);
 }
 
@@ -269,6 +273,10 @@ void EngineCore::FreeSlot(uint32_t index) {
 
 void EngineCore::OnTimer(uint32_t id, TimePoint now) {
   const bool slot = id < slots_.size();
+  if (!slot && HasSentAll(sends_[id - slots_.size()])) {  // only marks are left
+    GiveUpMarks(id - slots_.size());
+    return CheckSend(id - slots_.size());
+  }
   recorder_.Note(FlightRecorder::What::kDeadline,
                  slot ? slots_[id].peer.value : sends_[id - slots_.size()].route.peer.value, id,
                  slot ? slots_[id].arrived : sends_[id - slots_.size()].writes, now);

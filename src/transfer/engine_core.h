@@ -13,6 +13,7 @@
 //   fabric's completion queue (credits.h);
 // - data in flight never holds up a control write for longer than Config::control_wait (pacing.h);
 // - a write whose end is unknown is repeated only when it can no longer land (engine_repeat.cpp);
+// - a mark is posted only when all before it has landed, and never twice (engine_marks.cpp);
 // - a peer is fenced only when its keys are revoked and it is removed from the fabric.
 #pragma once
 
@@ -67,12 +68,13 @@ class EngineCore {
   // Any thread: see transfer.h.
   Result<Slot> Expect(PeerId from, TimePoint deadline);
   void Seal(Slot slot, uint32_t writes) { slots_.Seal(slot, writes); }
-  uint32_t Arrived(Slot slot) const { return slots_.Arrived(slot); }
+  uint32_t Landed(Slot slot) const { return slots_.Landed(slot); }
   void Cancel(Slot slot) { slots_.Cancel(slot); }
   void Release(Slot slot) { slots_.Release(slot); }
   Result<SendId> Begin(PeerId peer, Slot remote_slot, RegionId local, RegionId remote_region,
                        TimePoint deadline, Priority priority = Priority::kDecode);
   Result<uint32_t> Push(SendId send, std::span<const Run> runs) { return sends_.Push(send, runs); }
+  Status Mark(SendId send) { return sends_.Mark(send); }
   void Finish(SendId send) { sends_.Finish(send); }
   void CancelSend(SendId send) { sends_.Cancel(send); }
   Engine::Usage usage() const;
@@ -131,9 +133,13 @@ class EngineCore {
   uint64_t NextBytes(const SendTable::Entry& entry) const;
   void Stall(Peer& peer, TimePoint now);
   Stats::Flow& FlowOf(const Peer& peer, Priority priority);
+  using Place = SendTable::Place SendTable::Entry::*;
+  void Enlist(Peer::Line& line, Place place, uint32_t index);
+  void Delist(Peer::Line& line, Place place, uint32_t index);
   void List(uint32_t index);
   void Unlist(uint32_t index);
   void FailSend(uint32_t index, Status status);
+  bool HasSentAll(const SendTable::Entry& entry) const;  // and the user has finished it
   void CheckSend(uint32_t index);
   void EndSend(uint32_t index, Event::Kind kind);
   WriteOp* TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint now);
@@ -170,6 +176,16 @@ class EngineCore {
   void SendConsent(Peer& peer, TimePoint now);
   void OnConsent(Imm imm, TimePoint now);
   void ApplyVerdict(SendId send, Verdict verdict);
+
+  // engine_marks.cpp: watermarks, both ends
+  static void NoteBehindMarks(SendTable::Entry& entry, WriteOp* op);
+  static void ForgetBehindMarks(SendTable::Entry& entry, WriteOp* op);
+  static uint32_t MarksDue(const SendTable::Entry& entry);
+  void CheckMarks(uint32_t index);
+  void PostMarks(Peer& peer, TimePoint now);
+  void OnMarkSent(Peer& peer, uint32_t index, const Completion& completion, TimePoint now);
+  void GiveUpMarks(uint32_t index);
+  void OnMark(Imm imm, TimePoint now);
 
   // engine_checksum.cpp
   Status PrepareChecksums();

@@ -182,7 +182,8 @@ void EngineCore::FinishRemoval(Peer& peer) {
     if (sends_[i].owner != &peer) continue;
     // Not when a write of it has failed with the peer just now, though it was the last.
     sends_[i].drained = sends_[i].drained && sends_[i].in_flight == 0 && !sends_[i].in_doubt;
-    sends_[i].in_flight = 0;
+    sends_[i].in_flight = sends_[i].marks_in_flight = sends_[i].behind_marks = 0;
+    sends_[i].oldest = sends_[i].newest = nullptr;
     sends_[i].in_doubt = false;
     CheckSend(i);
   }

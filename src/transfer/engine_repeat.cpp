@@ -121,6 +121,7 @@ void EngineCore::OnConsent(Imm imm, TimePoint now) {
     repetition.fences = mail.fence;
     repetition.wanted = repetition.asked = false;
     peer->doubtful = 0;
+    fabric_->Follow(peer->address, peer->blob.marks);
     for (const RemoteRegion& region : peer->blob.regions) fabric_->Follow(peer->address, region.key);
     if (peer->blob.wants_checksums) fabric_->Follow(peer->address, peer->blob.manifest);
     for (uint32_t i = 0; i < repetition.count; ++i)
@@ -152,6 +153,7 @@ void EngineCore::ApplyVerdict(SendId send, Verdict verdict) {
       return FailSend(index, Error(Code::kUnavailable, "the receiver gave the transfer up"));
     }
   }
+  CheckMarks(index);
   CheckSend(index);
 }
 

@@ -41,25 +41,32 @@ void EngineCore::OnSendRequests(uint32_t index, SendTable::Requests requests) {
   touched_sends_.push_back(index);
 }
 
+void EngineCore::Enlist(Peer::Line& line, Place place, uint32_t index) {
+  SendTable::Place& own = sends_[index].*place;
+  if (own.taken) return;
+  own = {.taken = true, .next = Peer::kNone, .previous = line.last};
+  (line.last == Peer::kNone ? line.first : (sends_[line.last].*place).next) = index;
+  line.last = index;
+}
+
+void EngineCore::Delist(Peer::Line& line, Place place, uint32_t index) {
+  SendTable::Place& own = sends_[index].*place;
+  if (!own.taken) return;
+  own.taken = false;
+  (own.previous == Peer::kNone ? line.first : (sends_[own.previous].*place).next) = own.next;
+  (own.next == Peer::kNone ? line.last : (sends_[own.next].*place).previous) = own.previous;
+}
+
 void EngineCore::List(uint32_t index) {
   SendTable::Entry& entry = sends_[index];
-  if (entry.listed || !entry.owner) return;
-  Peer::Line& line = entry.owner->lines[static_cast<size_t>(entry.route.priority)];
-  entry.listed = true;
-  entry.next_listed = SendTable::kNone;
-  entry.previous_listed = line.last;
-  (line.last == SendTable::kNone ? line.first : sends_[line.last].next_listed) = index;
-  line.last = index;
+  if (!entry.owner) return;
+  Enlist(entry.owner->lines[static_cast<size_t>(entry.route.priority)], &SendTable::Entry::turn, index);
 }
 
 void EngineCore::Unlist(uint32_t index) {
   SendTable::Entry& entry = sends_[index];
-  if (!entry.listed) return;
-  entry.listed = false;
-  Peer::Line& line = entry.owner->lines[static_cast<size_t>(entry.route.priority)];
-  const uint32_t next = entry.next_listed, previous = entry.previous_listed;
-  (previous == SendTable::kNone ? line.first : sends_[previous].next_listed) = next;
-  (next == SendTable::kNone ? line.last : sends_[next].previous_listed) = previous;
+  if (!entry.owner) return;
+  Delist(entry.owner->lines[static_cast<size_t>(entry.route.priority)], &SendTable::Entry::turn, index);
 }
 
 Stats::Flow& EngineCore::FlowOf(const Peer& peer, Priority priority) {
@@ -122,6 +129,7 @@ void EngineCore::PostAll(TimePoint now) {
       TendRepetition(peer, now);
       continue;
     }
+    if (peer.marks.first != Peer::kNone) PostMarks(peer, now);
     if (peer.HasRuns()) PostPeer(peer, now);
     if (peer.filling) CloseBlock(peer);
     if (peer.blocks_due) PostBlocks(peer, now);
@@ -184,6 +192,7 @@ PostResult EngineCore::PostOne(Peer& peer, uint32_t index, TimePoint now) {
   peer.blocked = peer.stalled = false;
   ++peer.posted;
   if (peer.blob.wants_checksums) NoteWrite(peer, entry, request, run.remote_offset);
+  if (entry.marks_passed) NoteBehindMarks(entry, op);
   Stats::Flow& flow = FlowOf(peer, entry.route.priority);
   if (entry.writes++ == 0) {
     entry.first_at = now;
@@ -211,6 +220,7 @@ WriteOp* EngineCore::TakeOp(Peer& peer, uint32_t send, uint32_t bytes, TimePoint
   op->peer = &peer;
   op->send = send;
   op->bytes = bytes;
+  op->marks_before = 0;
   op->posted_at = now;
   Link(peer.ops, op);
   // The wait for an answer begins with the first write, not with the silence before it.
@@ -238,6 +248,8 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
   Peer* peer = op->peer;
   const uint32_t index = op->send, bytes = op->bytes;
   const Duration took = now - op->posted_at;
+  const bool mark = op->marks_before == WriteOp::kMark;
+  if (peer && op->marks_before && !mark) ForgetBehindMarks(sends_[index], op);
   ReturnOp(op);
   if (!peer) return;  // came too late: its send ended with its peer
   const bool failed = completion.kind == Completion::Kind::kFailed;
@@ -260,6 +272,7 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
     if (failed && completion.peer_lost) LosePeer(*peer, completion.status, now);
     return;
   }
+  if (mark) return OnMarkSent(*peer, index, completion, now);
   SendTable::Entry& entry = sends_[index];
   --entry.in_flight;
   if (entry.route.priority != Priority::kControl) peer->pacer.OnDone(bytes, took, now);
@@ -274,6 +287,7 @@ void EngineCore::OnWriteDone(const Completion& completion, TimePoint now) {
     FailSend(index, completion.status);
     if (completion.peer_lost) LosePeer(*peer, completion.status, now);
   }
+  CheckMarks(index);
   CheckSend(index);
 }
 
@@ -286,17 +300,22 @@ void EngineCore::FailSend(uint32_t index, Status status) {
   sends_.End(entry);
   sends_.DropRuns(entry);
   Unlist(index);
+  GiveUpMarks(index);
   // Not only with the next completion: there may be nothing in flight.
   CheckSend(index);
 }
 
+bool EngineCore::HasSentAll(const SendTable::Entry& entry) const {
+  return entry.state == SendTable::State::kOpen && entry.finishing && entry.in_flight == 0 &&
+         !entry.in_doubt && !SendTable::HasRuns(entry) && sends_.AllTaken(entry);
+}
+
 void EngineCore::CheckSend(uint32_t index) {
   SendTable::Entry& entry = sends_[index];
-  if (entry.in_flight || entry.in_doubt) return;
+  if (entry.in_flight || entry.in_doubt || entry.marks_in_flight) return;
   if (entry.state == SendTable::State::kDraining) {
     EndSend(index, Event::Kind::kSendFailed);
-  } else if (entry.state == SendTable::State::kOpen && entry.finishing &&
-             !SendTable::HasRuns(entry) && sends_.AllTaken(entry)) {
+  } else if (HasSentAll(entry) && MarksDue(entry) == 0) {
     EndSend(index, Event::Kind::kSendDone);
   }
 }
@@ -306,6 +325,7 @@ void EngineCore::EndSend(uint32_t index, Event::Kind kind) {
   timers_.Disarm(slots_.size() + index);
   --live_sends_;
   Unlist(index);
+  BATON_CHECK(!entry.mark_turn.taken, "send {} ends with a mark to post", index);
   if (entry.owner) --entry.owner->live_sends;
   Stats::Sub(stats_->sends_live);
   const bool done = kind == Event::Kind::kSendDone;

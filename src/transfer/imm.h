@@ -15,6 +15,7 @@ enum class ImmKind : uint8_t {
   kRepeat = 4,    // a repeat mail lies in the cell of key set `slot`
   kConsent = 5,   // ... a consent mail
   kProbe = 6,     // asks whether a rail works; the engine never sees it (rails/)
+  kMark = 7,      // one more mark of the transfer in `slot` has landed (engine_marks.cpp)
   kRepeated = 8,  // 8..13: as kData, of the first repetition and so on
   // Between two StagedFabrics, never seen by the engine; the upper 28 bits are theirs.
   kCell = 14,     // a cell of pinned memory holds bytes for a device

@@ -7,16 +7,16 @@
 namespace baton::transfer {
 
 Status KeySets::Open() {
-  mailbox_.assign(sets_.size() * kMailboxCellBytes, std::byte{0});
-  Result<uint32_t> region = fabric_.Register({mailbox_.data(), mailbox_.size()});
-  if (!region) return region.status();
-  mailbox_region_ = *region;
+  const auto reserve = [this](std::vector<std::byte>& bytes, size_t size, uint32_t& region) {
+    bytes.assign(size, std::byte{0});
+    const Result<uint32_t> registered = fabric_.Register({bytes.data(), bytes.size()});
+    if (registered.ok()) region = *registered;
+    return registered.status();
+  };
+  if (Status s = reserve(mailbox_, sets_.size() * kMailboxCellBytes, mailbox_region_); !s.ok()) return s;
+  if (Status s = reserve(marks_, kMarkBytes, marks_region_); !s.ok()) return s;
   if (!checksums_) return Status::Ok();
-  manifest_.assign(sets_.size() * kManifestBlocks * kManifestBlockBytes, std::byte{0});
-  region = fabric_.Register({manifest_.data(), manifest_.size()});
-  if (!region) return region.status();
-  manifest_region_ = *region;
-  return Status::Ok();
+  return reserve(manifest_, sets_.size() * kManifestBlocks * kManifestBlockBytes, manifest_region_);
 }
 
 uint32_t KeySets::Pick(const std::function<bool(uint64_t)>& in_use) {
@@ -43,27 +43,23 @@ Status KeySets::HandOut(std::span<const Region> regions,
                  sets_.size(), credits_.unlimited() ? sets_.size() : credits_.most_accounts());
   Set& set = sets_[index];
   std::memset(Cell(index), 0, kMailboxCellBytes);
-  Result<MemoryKey> mailbox = fabric_.Expose(mailbox_region_);
-  if (!mailbox) return mailbox.status();
-  set.keys.push_back(*mailbox);
-  if (checksums_) {
-    Result<MemoryKey> manifest = fabric_.Expose(manifest_region_);
-    if (!manifest) {
+  const auto expose = [&](uint32_t region, MemoryKey& key) {
+    const Result<MemoryKey> fresh = fabric_.Expose(region);
+    if (!fresh) {
       Revoke(set);
-      return manifest.status();
+      return fresh.status();
     }
-    set.keys.push_back(*manifest);
-    blob.wants_checksums = true;
-    blob.manifest = *manifest;
-  }
+    set.keys.push_back(key = *fresh);
+    return Status::Ok();
+  };
+  if (Status s = expose(mailbox_region_, blob.mailbox); !s.ok()) return s;
+  if (Status s = expose(marks_region_, blob.marks); !s.ok()) return s;
+  blob.wants_checksums = checksums_;
+  if (checksums_)
+    if (Status s = expose(manifest_region_, blob.manifest); !s.ok()) return s;
   for (const Region& region : regions) {
-    Result<MemoryKey> key = fabric_.Expose(region.fabric_region);
-    if (!key) {
-      Revoke(set);
-      return key.status();
-    }
-    set.keys.push_back(*key);
-    blob.regions.push_back({*key, region.size_bytes});
+    blob.regions.push_back({{}, region.size_bytes});
+    if (Status s = expose(region.fabric_region, blob.regions.back().key); !s.ok()) return s;
   }
   set.state = State::kHandedOut;
   set.blocks = 0;
@@ -73,7 +69,6 @@ Status KeySets::HandOut(std::span<const Region> regions,
   blob.credits = credits_.Open(index);
   blob.key_set = index;
   blob.key_set_generation = set.generation;
-  blob.mailbox = *mailbox;
   return Status::Ok();
 }
 

@@ -34,10 +34,10 @@ class KeySets {
   KeySets(const KeySets&) = delete;
   KeySets& operator=(const KeySets&) = delete;
 
-  // Registers the mailbox. Call once, before anything else.
+  // Registers the mailbox and the place of marks. Call once, before anything else.
   Status Open();
 
-  // Fills key set, mailbox and regions of `blob`. `in_use(epoch)`: a connected peer has that epoch.
+  // Fills key set, mailbox, marks and regions of `blob`. `in_use(epoch)`: a connected peer has that epoch.
   Status HandOut(std::span<const Region> regions, const std::function<bool(uint64_t)>& in_use,
                  PeerBlob& blob);
 
@@ -96,8 +96,8 @@ class KeySets {
   Fabric& fabric_;
   CreditBook& credits_;
   const bool checksums_;
-  std::vector<std::byte> mailbox_, manifest_;
-  uint32_t mailbox_region_ = 0, manifest_region_ = 0;
+  std::vector<std::byte> mailbox_, marks_, manifest_;
+  uint32_t mailbox_region_ = 0, marks_region_ = 0, manifest_region_ = 0;
   std::vector<Set> sets_;
   uint64_t handed_out_ = 0, hellos_ = 0;
 };

@@ -56,6 +56,10 @@ inline constexpr uint32_t kHelloOffset = 0, kCreditOffset = sizeof(Mail),
                           kMailboxCellBytes = kConsentOffset + sizeof(ConsentMail);
 inline constexpr uint64_t kMailboxBytes = uint64_t{kMailboxCells} * kMailboxCellBytes;
 
+// A mark's bytes say nothing: its immediate is all. It is fenced like data, so its place has a key of
+// its own beside the mailbox.
+inline constexpr uint32_t kMarkBytes = 8;
+
 constexpr uint64_t MailTag(uint32_t key_set, uint8_t generation) {
   return uint64_t{key_set} << 8 | generation;
 }

@@ -26,6 +26,10 @@ struct WriteOp {
   Peer* peer = nullptr;  // null: the peer is gone, nobody waits for this completion any more
   uint32_t send = kHello;
   uint32_t bytes = 0;    // kBlock: its sequence
+  // Of a send's: how many of its marks were passed before it was posted; kMark: it is one.
+  static constexpr uint32_t kMark = ~0u;
+  uint32_t marks_before = 0;
+  WriteOp *older = nullptr, *newer = nullptr;  // of its send, posted behind a mark
   TimePoint posted_at{};
   WriteOp* next = nullptr;
   WriteOp* previous = nullptr;
@@ -38,6 +42,7 @@ struct Outbox {
   Mail hello, credit;
   RepeatMail repeat;
   ConsentMail consent;
+  std::byte mark[kMarkBytes]{};
 };
 struct BlockOutbox {
   ManifestBlock blocks[kManifestBlocks];
@@ -61,7 +66,7 @@ struct Peer {
   bool HasRuns() const {
     return lines[0].first != kNone || lines[1].first != kNone || lines[2].first != kNone;
   }
-  bool HasToPost() const { return HasRuns() || blocks_due; }
+  bool HasToPost() const { return HasRuns() || marks.first != kNone || blocks_due; }
   bool OutOfCredit() const { return posted >= granted; }
 
   PeerId id{};
@@ -76,6 +81,7 @@ struct Peer {
   Status why;                  // of the loss, or the last failed hello
   uint32_t open_slots = 0, live_sends = 0, in_flight = 0;
   std::array<Line, kPriorities> lines;
+  Line marks;                  // sends with a mark to post
   uint32_t bursts_since_background = 0;
   Pacer pacer;
   TimePoint next_hello{};

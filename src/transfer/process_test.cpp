@@ -138,6 +138,78 @@ TEST_P(ProcessTest, MovesRandomPagesByteExact) {
   EXPECT_EQ(engine_->usage().sends_live, 0u);
 }
 
+// The sender pauses between layers; the receiver sees each when it is there, and none before.
+TEST_P(ProcessTest, WatermarksFollowTheLayers) {
+  constexpr uint32_t kLayers = 6;
+  constexpr uint64_t kLayer = 20 * kPage;
+  Register(kLayers * kLayer, 3);
+  RemoteEngine remote = Partner(0, kLayers * kLayer);
+  const PeerId peer = Join(remote);
+  const Slot slot = remote.Expect(20s);
+  auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
+  ASSERT_TRUE(send.ok()) << send.status().ToString();
+  uint32_t writes = 0;
+  for (uint32_t layer = 0; layer < kLayers; ++layer) {
+    std::vector<transfer::Run> runs;
+    for (uint64_t at = layer * kLayer; at < (layer + 1) * kLayer; at += kPage) runs.push_back({at, at, kPage});
+    const auto pushed = engine_->Push(*send, runs);
+    ASSERT_TRUE(pushed.ok());
+    writes += *pushed;
+    EXPECT_EQ(remote.Landed(slot), layer);  // without its mark no layer counts, there or not
+    ASSERT_TRUE(engine_->Mark(*send).ok());
+    const TimePoint limit = Now() + 10s;
+    while (remote.Landed(slot) <= layer && Now() < limit) std::this_thread::sleep_for(100us);
+    ASSERT_EQ(remote.Landed(slot), layer + 1);
+    ASSERT_EQ(remote.Read(layer * kLayer, kLayer), memory_->Read(layer * kLayer, kLayer)) << "layer " << layer;
+  }
+  engine_->Finish(*send);
+  remote.Seal(slot, writes);
+  EXPECT_EQ(remote.WaitSlot(slot).kind, Event::Kind::kReceiveDone);
+  const auto sent = log_.WaitSend(*send);
+  ASSERT_TRUE(sent);
+  EXPECT_EQ(sent->kind, Event::Kind::kSendDone);
+  EXPECT_EQ(sent->writes, writes);
+  EXPECT_EQ(remote.Landed(slot), kLayers);
+  remote.Release(slot);
+}
+
+// All layers at once: whatever the watermark says is there when it says so.
+TEST_P(ProcessTest, WatermarksNeverRunAhead) {
+  constexpr uint32_t kLayers = 40;
+  constexpr uint64_t kLayer = 25 * kPage;
+  Register(kLayers * kLayer, 4);
+  RemoteEngine remote = Partner(0, kLayers * kLayer);
+  const PeerId peer = Join(remote);
+  const Slot slot = remote.Expect(20s);
+  auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
+  ASSERT_TRUE(send.ok()) << send.status().ToString();
+  uint32_t writes = 0;
+  for (uint64_t at = 0; at < kLayers * kLayer; at += kPage) {
+    const transfer::Run run{at, at, kPage};
+    const auto pushed = engine_->Push(*send, {&run, 1});
+    ASSERT_TRUE(pushed.ok());
+    writes += *pushed;
+    const bool last_of_layer = (at + kPage) % kLayer == 0;
+    ASSERT_TRUE(!last_of_layer || engine_->Mark(*send).ok());
+  }
+  engine_->Finish(*send);
+  uint32_t seen = 0;
+  for (const TimePoint limit = Now() + 10s; seen < kLayers && Now() < limit;) {
+    const uint32_t landed = remote.Landed(slot);
+    ASSERT_GE(landed, seen);
+    ASSERT_LE(landed, kLayers);
+    if (landed == seen) continue;
+    ASSERT_EQ(remote.Read(seen * kLayer, (landed - seen) * kLayer),
+              memory_->Read(seen * kLayer, (landed - seen) * kLayer))
+        << "layers " << seen << " to " << landed;
+    seen = landed;
+  }
+  EXPECT_EQ(seen, kLayers);
+  remote.Seal(slot, writes);
+  EXPECT_EQ(remote.WaitSlot(slot).kind, Event::Kind::kReceiveDone);
+  remote.Release(slot);
+}
+
 TEST_P(ProcessTest, ReceiverSurvivesTheDeathOfItsSender) {
   Register(kRegion, 0);
   for (int round = 0; round < 2; ++round) {

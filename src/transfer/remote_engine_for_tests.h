@@ -62,6 +62,7 @@ class RemoteEngine {
   Slot Expect(Duration timeout);
   void Seal(Slot slot, uint32_t writes);
   void Release(Slot slot);
+  uint32_t Landed(Slot slot);
   Event WaitSlot(Slot slot);
   // Receives region bytes [offset, +bytes).
   std::string Read(uint64_t offset, uint64_t bytes);

@@ -25,7 +25,7 @@ extern char** environ;
 namespace baton::transfer {
 namespace {
 
-enum class Op : uint8_t { kOpen, kDescribe, kConnect, kExpect, kSeal, kRelease, kWait, kRead, kSend, kUsage, kLeave };
+enum class Op : uint8_t { kOpen, kDescribe, kConnect, kExpect, kSeal, kRelease, kLanded, kWait, kRead, kSend, kUsage, kLeave };
 
 bool WriteAll(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -139,6 +139,9 @@ class Server {
       }
       case Op::kSend:
         reply.Put(Send(reader));
+        break;
+      case Op::kLanded:
+        reply.Put(engine_->Landed(GetSlot(reader)));
         break;
       case Op::kUsage: {
         const Engine::Usage usage = engine_->usage();
@@ -365,6 +368,12 @@ void RemoteEngine::Release(Slot slot) {
   writer.Put(Op::kRelease);
   PutSlot(writer, slot);
   Call(std::move(writer).bytes());
+}
+uint32_t RemoteEngine::Landed(Slot slot) {
+  ByteWriter writer;
+  writer.Put(Op::kLanded);
+  PutSlot(writer, slot);
+  return ByteReader(Call(std::move(writer).bytes())).Get<uint32_t>();
 }
 Event RemoteEngine::WaitSlot(Slot slot) {
   ByteWriter writer;

@@ -64,40 +64,55 @@ bool SendTable::AddPushed(Entry& entry, uint64_t generation, uint64_t count) {
   return true;
 }
 
-Result<uint32_t> SendTable::Push(SendId send, std::span<const Run> runs) {
-  const uint32_t index = IndexOf(send);
-  const uint64_t generation = GenerationOf(send);
-  if (index >= size_) return Error(Code::kInvalidArgument, "no such send");
-  Entry& entry = entries_[index];
+Result<SendTable::Entry*> SendTable::FindOpen(SendId send) {
+  if (IndexOf(send) >= size_) return Error(Code::kInvalidArgument, "no such send");
+  Entry& entry = entries_[IndexOf(send)];
   const uint64_t control = entry.control.load(std::memory_order_acquire);
-  if ((control >> 32) != generation || !(control & kLiveBit))
+  if ((control >> 32) != GenerationOf(send) || !(control & kLiveBit))
     return Error(Code::kCancelled, "the send has ended");
   if (control & kFinishedBit) return Error(Code::kCancelled, "the send was finished");
+  return &entry;
+}
 
+// Places in the ring, each of which must be filled.
+Status SendTable::Reserve(Entry& entry, SendId send, uint32_t count, uint64_t& position) {
+  // Announce before publishing: the worker ends a finished send only when it has taken all.
+  if (!AddPushed(entry, GenerationOf(send), count)) return Error(Code::kCancelled, "the send has ended");
+  if (ring_.Reserve(count, position)) return Status::Ok();
+  (void)AddPushed(entry, GenerationOf(send), uint64_t{0} - count);
+  dirty_.Mark(IndexOf(send));  // the worker may have seen the higher count: let it look again
+  return Error(Code::kResourceExhausted,
+               "{} runs more than the {} that may wait: push again when some were sent", count,
+               ring_.bound());
+}
+
+Result<uint32_t> SendTable::Push(SendId send, std::span<const Run> runs) {
+  const Result<Entry*> entry = FindOpen(send);
+  if (!entry) return entry.status();
   uint32_t count = 0;
   uint64_t writes = 0;
   for (const Run& run : runs) {
     if (run.bytes == 0) continue;
-    if (Status s = CheckRun(entry, run); !s.ok()) return s;
+    if (Status s = CheckRun(**entry, run); !s.ok()) return s;
     ++count;
     writes += (run.bytes + max_write_bytes_ - 1) / max_write_bytes_;
   }
   if (count == 0) return uint32_t{0};
   if (writes > ~0u) return Error(Code::kOutOfRange, "{} writes in one push", writes);
-
-  // Announce before publishing: the worker ends a finished send only when it has taken all.
-  if (!AddPushed(entry, generation, count)) return Error(Code::kCancelled, "the send has ended");
   uint64_t position;
-  if (!ring_.Reserve(count, position)) {
-    (void)AddPushed(entry, generation, uint64_t{0} - count);
-    dirty_.Mark(index);  // the worker may have seen the higher count: let it look again
-    return Error(Code::kResourceExhausted,
-                 "{} runs more than the {} that may wait: push again when some were sent", count,
-                 ring_.bound());
-  }
+  if (Status s = Reserve(**entry, send, count, position); !s.ok()) return s;
   for (const Run& run : runs)
     if (run.bytes) ring_.Put(position++, send, run);
   return static_cast<uint32_t>(writes);
+}
+
+Status SendTable::Mark(SendId send) {
+  const Result<Entry*> entry = FindOpen(send);
+  if (!entry) return entry.status();
+  uint64_t position;
+  if (Status s = Reserve(**entry, send, 1, position); !s.ok()) return s;
+  ring_.Put(position, send, Run{});
+  return Status::Ok();
 }
 
 void SendTable::Ask(SendId send, uint64_t bits) {
@@ -132,7 +147,9 @@ void SendTable::AppendRun(Entry& entry, const Run& run) {
   else
     nodes_[entry.last_run].next = node;
   entry.last_run = node;
-  if (entry.next_run == kNone) SetNext(entry, node);
+  if (entry.next_run != kNone) return;
+  SetNext(entry, node);
+  PassMarks(entry);
 }
 
 void SendTable::SetNext(Entry& entry, uint32_t node) {
@@ -149,6 +166,18 @@ void SendTable::FreeFirst(Entry& entry) {
 }
 
 void SendTable::PopRun(Entry& entry) {
+  Advance(entry);
+  PassMarks(entry);
+}
+
+void SendTable::PassMarks(Entry& entry) {
+  while (entry.next_run != kNone && entry.rest.bytes == 0) {
+    ++entry.marks_passed;
+    Advance(entry);
+  }
+}
+
+void SendTable::Advance(Entry& entry) {
   const uint32_t next = nodes_[entry.next_run].next;
   if (entry.at++ == entry.returned) {
     ++entry.returned;
@@ -175,7 +204,8 @@ void SendTable::DropRuns(Entry& entry) {
 bool SendTable::Rewind(Entry& entry) {
   if (!entry.kept) return false;
   SetNext(entry, entry.first_run);
-  entry.at = 0;
+  entry.at = entry.marks_passed = 0;
+  PassMarks(entry);
   return true;
 }
 
@@ -193,6 +223,7 @@ void SendTable::Free(uint32_t index) {
   entry.drained = true;
   if (++entry.generation == 0) entry.generation = 1;  // SendId{} names no send
   entry.taken = entry.returned = entry.at = entry.in_flight = entry.writes = entry.repetition = 0;
+  entry.marks_passed = entry.marks_posted = 0;
   entry.in_doubt = false;
   entry.bytes = 0;
   entry.status = Status::Ok();

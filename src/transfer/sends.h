@@ -3,6 +3,9 @@
 // Any thread begins a send, pushes runs into the ring, finishes or cancels; the worker owns the
 // rest. Push touches only atomics of its entry and the ring: no lock, no allocation.
 //
+// A mark goes through the ring as a run of no bytes. It is passed when it comes to be posted: then all
+// before it was.
+//
 // Where writes can be in doubt (several rails) the runs of a live send are kept after they were
 // posted, so that all of it can be posted again; a send that found no room for that cannot.
 #pragma once
@@ -22,6 +25,7 @@
 namespace baton::transfer {
 
 struct Peer;
+struct WriteOp;
 
 class SendTable {
  public:
@@ -46,10 +50,16 @@ class SendTable {
     TimePoint deadline{};
   };
 
+  // In a line of its peer's sends.
+  struct Place {
+    bool taken = false;
+    uint32_t next = kNone, previous = kNone;
+  };
+
   struct Entry {
     // generation << 32 | flags
     std::atomic<uint64_t> control{0};
-    // generation << 32 | runs pushed, so that a push for an earlier send changes nothing
+    // generation << 32 | runs and marks pushed, so that a push for an earlier send changes nothing
     std::atomic<uint64_t> pushed{0};
     // For Push's bounds check; atomics because a late push may read them while Begin writes.
     std::atomic<uint64_t> local_bytes{0}, remote_bytes{0};
@@ -57,7 +67,6 @@ class SendTable {
     Route route;
     // Worker's.
     State state = State::kFree;
-    bool listed = false;        // in its peer's list of sends with something to post
     bool finishing = false;
     bool drained = true;        // false: its peer went with writes of it under way
     uint32_t generation = 1;
@@ -70,9 +79,16 @@ class SendTable {
     bool in_doubt = false;      // a write of it failed and may land all the same (engine_repeat.cpp)
     uint32_t repetition = 0;
     uint32_t in_flight = 0, writes = 0;
-    uint32_t next_listed = kNone, previous_listed = kNone;
+    Place turn;                 // with something to post
+    Place mark_turn;            // ... with a mark to post
     Peer* owner = nullptr;      // null once ended
     uint64_t bytes = 0;         // of writes posted
+    // Marks (engine_marks.cpp).
+    uint32_t marks_passed = 0;  // this time; from nothing when all is written again
+    uint32_t marks_posted = 0;  // at any time
+    uint32_t marks_in_flight = 0;
+    uint32_t behind_marks = 0;  // of in_flight, writes that were posted behind a mark
+    WriteOp *oldest = nullptr, *newest = nullptr;  // of these
     Status status;
     TimePoint opened_at{}, first_at{}, last_at{};
   };
@@ -93,6 +109,7 @@ class SendTable {
   // Any thread.
   Result<SendId> Begin(const Route& route);
   Result<uint32_t> Push(SendId send, std::span<const Run> runs);
+  Status Mark(SendId send);
   void Finish(SendId send);
   void Cancel(SendId send);
   bool dirty() const { return !dirty_.empty() || ring_.HasWork(); }
@@ -131,7 +148,7 @@ class SendTable {
   static bool HasRuns(const Entry& entry) { return entry.next_run != kNone; }
   // What is left of the next run; shrinks as its writes are posted. Call when HasRuns.
   static Run& FrontRun(Entry& entry) { return entry.rest; }
-  void PopRun(Entry& entry);
+  void PopRun(Entry& entry);  // and the marks behind it
   void DropRuns(Entry& entry);
   // From its first run again; false when they are not all there any more.
   bool Rewind(Entry& entry);
@@ -148,12 +165,16 @@ class SendTable {
   uint64_t queued_runs() const { return ring_.held(); }
 
  private:
+  Result<Entry*> FindOpen(SendId send);
   Status CheckRun(const Entry& entry, const Run& run) const;
+  Status Reserve(Entry& entry, SendId send, uint32_t count, uint64_t& position);
   static bool AddPushed(Entry& entry, uint64_t generation, uint64_t count);
   void Ask(SendId send, uint64_t bits);
   Requests TakeRequests(uint32_t index);
   void AppendRun(Entry& entry, const Run& run);
   void SetNext(Entry& entry, uint32_t node);
+  void Advance(Entry& entry);
+  void PassMarks(Entry& entry);
   void FreeFirst(Entry& entry);
 
   const uint32_t size_;

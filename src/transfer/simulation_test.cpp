@@ -5,6 +5,7 @@
 // acknowledgements travel as control messages of random delay. It holds the engines to:
 // - every Expect and Begin ends in exactly one event;
 // - a finished receive holds exactly the bytes that were sent;
+// - what a watermark says has landed is there, whole, at every step, and it never falls ("m");
 // - a page that nobody is granted never changes: not by late writes, nor by another generation's;
 // - source pages are read no more once their send ended (they are scribbled over at once);
 // - when all is quiet nothing is held, live or in flight.
@@ -63,6 +64,15 @@ struct Transfer : std::enable_shared_from_this<Transfer> {
   bool begun = false, finished = false, send_ended = false, send_done = false, cancel_asked = false;
   size_t pushed_pages = 0;
   uint32_t writes = 0;
+  // Marks.
+  std::vector<size_t> marks;       // pages pushed before each
+  uint32_t landed = 0;             // as last seen
+  TimePoint deadline{};            // of the send
+  uint64_t errors = 0;             // of the sender's writes, when it began
+  bool lingers = false;            // its slot is held until its last mark must have come
+  bool all_must_land = false;      // all has ended, and nothing went wrong
+  bool receive_done = false, marks_settled = false;
+  std::optional<uint64_t> over_at; // the sender's last word came at this step of the receiver
 };
 
 struct Node {
@@ -76,6 +86,7 @@ struct Node {
   std::array<TimePoint, kNodes> joined_at{};
   std::vector<int> free_targets, free_sources;
   uint32_t life = 0;
+  uint64_t steps = 0;
   bool paused = false;
   bool verifies = false;  // in checksum mode
 };
@@ -85,6 +96,7 @@ class World {
   explicit World(const Scenario& scenario)
       : scenario_(scenario),
         random_(scenario.seed),
+        mark_random_(scenario.seed ^ 0x4D41524B),
         network_(LoopbackNetwork::Create(scenario.seed ^ 0xF00D)) {
     constexpr uint32_t kQueues[] = {0, 220, 256, 400};
     cq_entries_ = kQueues[Pick(4)];
@@ -152,6 +164,7 @@ class World {
       faults.lost_rails = static_cast<uint32_t>(Pick(2));
     }
     if (checksums_ && Pick(3) == 0) faults.corrupt = 0.01;
+    corrupts_ = corrupts_ || faults.corrupt > 0;
     if (Pick(3) == 0) faults.fail = 0.01;
     faults.dead_silence = Pick(3) * 0.5;
     if (Pick(2)) {
@@ -333,8 +346,12 @@ class World {
       control_.erase(control_.begin());
       action();
     }
-    for (Node& node : nodes_)
-      if (node.core && !node.paused && Chance(0.85)) node.core->Step(now_);
+    for (Node& node : nodes_) {
+      if (!node.core || node.paused || !Chance(0.85)) continue;
+      node.core->Step(now_);
+      ++node.steps;
+    }
+    if (scenario_.marks) CheckWatermarks();
   }
 
   // ---- pages -----------------------------------------------------------------------------------
@@ -386,6 +403,7 @@ class World {
     t->slot = *slot;
     t->content = random_();
     t->session = receiver.sessions[from];
+    t->lingers = scenario_.marks && mark_random_() % 2;
     CheckFreePages();
     for (size_t k = 0; k < pages; ++k) {
       const size_t at = Pick(receiver.free_targets.size());
@@ -413,6 +431,8 @@ class World {
     if (!send.ok()) return Acknowledge(t);
     t.send = *send;
     t.begun = true;
+    t.deadline = now_ + patience;
+    t.errors = ErrorsOf(t);
     for (size_t k = 0; k < t.targets.size(); ++k) {
       t.sources.push_back(sender.free_sources.back());
       sender.free_sources.pop_back();
@@ -433,6 +453,7 @@ class World {
     ASSERT_EQ(*writes, (kPage + write_bytes_ - 1) / write_bytes_ * (until - t.pushed_pages));
     t.writes += *writes;
     t.pushed_pages = until;
+    if (scenario_.marks && mark_random_() % 3 && sender.core->Mark(t.send).ok()) t.marks.push_back(until);
     if (until < t.targets.size()) return;
     sender.core->Finish(t.send);
     t.finished = true;
@@ -460,6 +481,7 @@ class World {
   // Pages go back when nothing can land in them any more.
   void ReleaseIfSafe(Transfer& t) {
     if (!t.receive_ended || t.released || !(t.acknowledged || t.fenced)) return;
+    if (t.lingers && t.receive_done && !t.marks_settled && !t.fenced) return;
     t.released = true;
     Node& receiver = nodes_[t.to];
     receiver.core->Release(t.slot);
@@ -495,10 +517,9 @@ class World {
       if (e.kind == Event::Kind::kReceiveDone) {
         ++done_;
         ASSERT_EQ(e.writes, t->writes);
-        ASSERT_EQ(nodes_[i].core->Arrived(e.slot), t->writes);
         // Without checksums on this side a corrupted write is nobody's to see.
         if (nodes_[i].verifies || !checksums_) CheckContent(*t);
-        t->acknowledged = true;  // all that was sent has landed
+        t->acknowledged = t->receive_done = true;  // all that was sent has landed
       } else {
         if (healing_)
           troubles_ += fmt::format("{}->{} slot {}: {} after {} writes, begun {}, pushed {} of {}\n",
@@ -520,6 +541,35 @@ class World {
     }
   }
 
+  // ---- watermarks ------------------------------------------------------------------------------
+  uint64_t ErrorsOf(const Transfer& t) {
+    return Stats::Get(nodes_[t.from].core->stats()->write_errors);
+  }
+  void CheckWatermarks() {
+    for (size_t i = 0; i < transfers_.size(); ++i) {
+      Transfer& t = *transfers_[i];
+      if (!ReceiverLives(t) || t.released) continue;
+      Node& receiver = nodes_[t.to];
+      const uint32_t landed = receiver.core->Landed(t.slot);
+      ASSERT_GE(landed, t.landed) << "a watermark fell";
+      ASSERT_LE(landed, t.marks.size()) << "more marks came than were made";
+      t.landed = landed;
+      std::byte expected[kPage];
+      for (size_t k = 0; landed && k < t.marks[landed - 1] && !corrupts_; ++k) {
+        FillContent(expected, t.content, k);
+        ASSERT_EQ(std::memcmp(Target(receiver, t.targets[k]), expected, kPage), 0)
+            << "page " << k << " is not there, though mark " << landed << " has landed";
+      }
+      if (!t.over_at || t.marks_settled || receiver.steps < *t.over_at + 4) continue;
+      t.marks_settled = true;
+      if (t.receive_done && t.all_must_land) {
+        ASSERT_EQ(landed, t.marks.size()) << "a mark is lost, though no write was";
+        all_landed_ += landed > 0;
+      }
+      ReleaseIfSafe(t);
+    }
+  }
+
   void OnSendEnd(int i, const Event& e) {
     for (auto& t : transfers_) {
       if (t->from != i || !SenderLives(*t) || !t->begun || t->send != e.send) continue;
@@ -538,6 +588,8 @@ class World {
           TellReceiver(*t, [this, t] { AwaitFence(*t); });
       }
       for (const int page : t->sources) FreeSource(nodes_[i], page);
+      t->all_must_land = t->send_done && now_ < t->deadline && ErrorsOf(*t) == t->errors;
+      if (t->lingers) TellReceiver(*t, [this, t] { t->over_at = nodes_[t->to].steps; });
       return;
     }
     FAIL() << "an end of a send that nobody began";
@@ -723,22 +775,25 @@ class World {
 
  public:
   uint64_t done() const { return done_; }
+  // Transfers of which every mark had to land, and did.
+  uint64_t all_landed() const { return all_landed_; }
 
  private:
   const Scenario scenario_;
   std::optional<cuda::MockCuda> mock_;
   std::mt19937_64 random_;
+  std::mt19937_64 mark_random_;  // apart, so that schedules without marks stay what they were
   std::shared_ptr<LoopbackNetwork> network_;
   LoopbackFaults faults_;
   uint32_t cq_entries_ = 0;
   uint64_t write_bytes_ = 40;
-  bool checksums_ = false, healing_ = false;
+  bool checksums_ = false, healing_ = false, corrupts_ = false;
   std::string troubles_;  // of the last phase, where there should be none
   std::array<Node, kNodes> nodes_;
   std::vector<std::shared_ptr<Transfer>> transfers_;
   std::multimap<TimePoint, std::function<void()>> control_;
   TimePoint now_ = TimePoint{} + 1h;
-  uint64_t done_ = 0;
+  uint64_t done_ = 0, all_landed_ = 0;
 };
 
 // Sanitizers slow each schedule down by ten and more.
@@ -748,10 +803,11 @@ constexpr uint64_t kSeeds = 100, kCrashSeeds = 1;
 constexpr uint64_t kSeeds = 1500, kCrashSeeds = 6;
 #endif
 
-uint64_t RunScenario(const Scenario& scenario) {
+uint64_t RunScenario(const Scenario& scenario, uint64_t* all_landed = nullptr) {
   SCOPED_TRACE("replay with --seed " + scenario.ToString());
   World world(scenario);
   world.Run();
+  if (all_landed) *all_landed += world.all_landed();
   return world.done();
 }
 
@@ -796,6 +852,18 @@ TEST_F(Simulation, EveryScheduleWithRailsEndsCleanly) {
   EXPECT_GT(done, 10 * kSeeds);
 }
 
+TEST_F(Simulation, EveryScheduleWithMarksEndsCleanly) {
+  uint64_t done = 0, all_landed = 0;
+  for (uint64_t seed = 1; seed <= kSeeds && !HasFailure(); ++seed)
+    done += RunScenario({.seed = seed,
+                         .rails = static_cast<int>(seed % 5),
+                         .staged = seed % 16 == 7,
+                         .marks = true},
+                        &all_landed);
+  EXPECT_GT(done, 10 * kSeeds);
+  EXPECT_GT(all_landed, kSeeds);
+}
+
 // Rings of 8 MiB, and copies that are asked about one by one, make these slower.
 TEST_F(Simulation, EveryScheduleWithDevicesEndsCleanly) {
   uint64_t done = 0;
@@ -826,11 +894,14 @@ std::string Scenario::ToString() const {
   std::string name = std::to_string(seed);
   if (crash_step >= 0) name += fmt::format(":{}:{}", crash_step, crash_node);
   if (rails > 0 || staged) name += fmt::format("@{}{}", rails, staged ? "d" : "");
+  if (marks) name += 'm';
   return name;
 }
 
 std::optional<Scenario> Scenario::Parse(std::string_view text) {
   Scenario scenario;
+  scenario.marks = text.ends_with('m');
+  if (scenario.marks) text.remove_suffix(1);
   if (const size_t at = text.find('@'); at != text.npos) {
     std::string_view rails = text.substr(at + 1);
     scenario.staged = rails.ends_with('d');
@@ -865,7 +936,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
   if (command == "--seed") {
     const std::optional<Scenario> scenario = Scenario::Parse(argv[2]);
     if (!scenario) {
-      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, and @RAILS or @RAILSd behind it\n");
+      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, behind it @RAILS or @RAILSd, and m at the end\n");
       return 2;
     }
     done += RunScenario(*scenario);
@@ -881,6 +952,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
     }
     if (schedules % 3 != 2) scenario.rails = 1 + static_cast<int>(scenario.seed / 900 % 4);
     scenario.staged = schedules % 4 == 1;
+    scenario.marks = scenario.seed / 3600 % 2;
     done += RunScenario(scenario);
     if (failed()) {
       std::printf("FAILED: replay with --seed %s\n", scenario.ToString().c_str());

@@ -53,9 +53,9 @@ void SlotTable::Seal(Slot slot, uint32_t writes) { Ask(slot, kSealBit | writes);
 void SlotTable::Cancel(Slot slot) { Ask(slot, kCancelBit); }
 void SlotTable::Release(Slot slot) { Ask(slot, kReleaseBit); }
 
-uint32_t SlotTable::Arrived(Slot slot) const {
+uint32_t SlotTable::Landed(Slot slot) const {
   if (slot.index >= size_) return 0;
-  const uint64_t seen = entries_[slot.index].progress.load(std::memory_order_acquire);
+  const uint64_t seen = entries_[slot.index].watermark.load(std::memory_order_acquire);
   return (seen >> 32) == slot.generation ? static_cast<uint32_t>(seen) : 0;
 }
 
@@ -74,9 +74,10 @@ void SlotTable::Free(uint32_t index) {
   entry.state = State::kFree;
   ++entry.generation;  // wraps after 256 reuses of this index; IndexPool keeps reuses apart
   entry.predecessor_done = !entry.failed;
+  entry.predecessor = entry.peer;
   entry.sealed = entry.failed = false;
   entry.repetition = 0;
-  entry.progress.store(uint64_t{entry.generation} << 32, std::memory_order_release);
+  entry.watermark.store(uint64_t{entry.generation} << 32, std::memory_order_release);
   entry.expected = entry.arrived = 0;
   entry.bytes = 0;
   entry.first_at = entry.last_at = {};

@@ -1,4 +1,4 @@
-// Receiver's slots: who may write, how many writes came, how many are to come.
+// Receiver's slots: who may write, how many writes came, how many are to come, how many marks have.
 //
 // Any thread acquires a slot and asks for things (seal, cancel, release) by setting bits in the
 // entry's control word and marking it; the worker reads them and owns everything else. A request
@@ -24,8 +24,8 @@ class SlotTable {
   struct Entry {
     // generation << 56 | requests << 48 | sealed writes
     std::atomic<uint64_t> control{0};
-    // generation << 32 | arrived, for anyone who asks
-    std::atomic<uint64_t> progress{0};
+    // generation << 32 | marks that came, for anyone who asks
+    std::atomic<uint64_t> watermark{0};
     // Written by Acquire before the first mark, then constant until released.
     PeerId peer{};
     TimePoint deadline{};
@@ -36,6 +36,7 @@ class SlotTable {
     bool sealed = false;
     bool failed = false;
     bool predecessor_done = false;  // how the generation before ended
+    PeerId predecessor{};           // ... and whose it was
     uint32_t repetition = 0;        // whose writes count (imm.h)
     uint32_t expected = 0;
     uint32_t arrived = 0;
@@ -56,7 +57,7 @@ class SlotTable {
   void Seal(Slot slot, uint32_t writes);
   void Cancel(Slot slot);
   void Release(Slot slot);
-  uint32_t Arrived(Slot slot) const;
+  uint32_t Landed(Slot slot) const;
   bool dirty() const { return !dirty_.empty(); }
   uint32_t size() const { return size_; }
 
@@ -67,16 +68,15 @@ class SlotTable {
   }
   Entry& operator[](uint32_t index) { return entries_[index]; }
   Slot Name(uint32_t index) const { return {index, entries_[index].generation}; }
-  void NoteArrival(Entry& entry) {
-    ++entry.arrived;
-    entry.progress.store(uint64_t{entry.generation} << 32 | entry.arrived, std::memory_order_release);
+  void NoteMark(Entry& entry) {
+    const uint64_t before = entry.watermark.load(std::memory_order_relaxed);  // nobody else writes it
+    entry.watermark.store(before + 1, std::memory_order_release);
   }
-  // Counts from nothing: the sender writes all of it again.
+  // Counts writes from nothing: the sender writes all of it again. What has landed stays landed.
   void Restart(Entry& entry, uint32_t repetition) {
     entry.repetition = repetition;
     entry.arrived = 0;
     entry.bytes = 0;
-    entry.progress.store(uint64_t{entry.generation} << 32, std::memory_order_release);
   }
   // Back to the free list, with the next generation.
   void Free(uint32_t index);

@@ -9,6 +9,9 @@
 //   Seal(slot, writes)        (the total travels in the caller's control message, in any order)
 //   event kReceiveDone      Finish(send) -> event kSendDone: the source memory is free again
 //
+// Optional, for a receiver that begins before all is there: Mark(send) behind the pushes of a layer, and
+// Landed(slot) says how many such parts have landed.
+//
 // Every write carries a 32-bit immediate: 20-bit slot | 8-bit generation | 4-bit kind. The receiver
 // counts arrivals per slot; when count and seal agree the slot is done. Nothing relies on order.
 // An immediate of another generation is counted as stray and never applied.
@@ -194,11 +197,13 @@ class Engine {
   // Receiver. kResourceExhausted when all slots are held.
   virtual Result<Slot> Expect(PeerId from, TimePoint deadline) = 0;
   virtual void Seal(Slot slot, uint32_t writes) = 0;
-  // Writes of it that arrived so far, for a caller that was told what each layer takes (a
-  // watermark; writes may overtake each other, so it says how many landed, not which). 0 when the
-  // slot is another's by now, and again when a rail was lost and the sender writes all of it anew
-  // (the same bytes to the same places). Any thread, one atomic load.
-  virtual uint32_t Arrived(Slot slot) const = 0;
+  // The watermark: all that was pushed before the sender's k-th Mark is in this slot's memory. Never
+  // falls while the slot is held, not even when a rail was lost and the sender writes all of it anew
+  // (the same bytes go to the same places); 0 when the slot is another's by now. It may lag: a mark
+  // comes after its writes, so kReceiveDone may come first, and one that fails on its way is not sent
+  // again, so that the watermark then stays one behind to the end. Says that the bytes landed, not that
+  // they are right: checksums are compared once, before kReceiveDone. Any thread, one atomic load.
+  virtual uint32_t Landed(Slot slot) const = 0;
   virtual void Cancel(Slot slot) = 0;    // -> kReceiveFailed unless it ended already
   virtual void Release(Slot slot) = 0;   // after its terminal event: the index may be reused
 
@@ -209,6 +214,11 @@ class Engine {
   // skipped. kResourceExhausted when max_queued_runs is reached, kOutOfRange outside of a region,
   // kCancelled when the send has ended.
   virtual Result<uint32_t> Push(SendId send, std::span<const Run> runs) = 0;
+  // What was pushed so far (by calls that returned before this one) is all there when Landed of the
+  // receiver says so. Costs a place of max_queued_runs, and one small control write that Seal does not
+  // count; kSendDone waits for that one, though not beyond the deadline. kResourceExhausted and
+  // kCancelled as Push; allocates nothing.
+  virtual Status Mark(SendId send) = 0;
   virtual void Finish(SendId send) = 0;
   virtual void CancelSend(SendId send) = 0;  // stops posting; kSendFailed once drained
 

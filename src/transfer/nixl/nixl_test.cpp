@@ -11,6 +11,7 @@
 #include <fstream>
 #include <random>
 
+#include "transfer/engine_core.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/nixl/library.h"
 #include "transfer/nixl/notice.h"
@@ -365,6 +366,42 @@ TEST_F(NixlMockFabrics, BackendsThatShakeHandsKnowTheWriter) {
   EXPECT_EQ(arrived_.size(), 2u);
   EXPECT_EQ(std::memcmp(&sink_[300], &source_[0], 100), 0);
   EXPECT_EQ(writer_->traits().family, "nixl/SHAKING");
+}
+
+// A mark is a write like any other, whose notification names it; it follows what it speaks for.
+TEST_F(NixlMock, WatermarksFollowTheWrites) {
+  std::vector<std::byte> source(1 << 16, std::byte{9}), sink(1 << 16);
+  EngineCore a(*OpenNixl(options_), {.epoch = 1}, [](const Event&) {});
+  EngineCore b(*OpenNixl(options_), {.epoch = 2}, [](const Event&) {});
+  ASSERT_TRUE(a.Open().ok() && b.Open().ok());
+  ASSERT_TRUE(a.Register({source.data(), source.size()}).ok() && b.Register({sink.data(), sink.size()}).ok());
+  TimePoint now = TimePoint{} + 1h;
+  const std::string of_a = *a.Describe(), of_b = *b.Describe();
+  const PeerId to_b = *a.AddPeer(*ParseBlob(of_b), now), to_a = *b.AddPeer(*ParseBlob(of_a), now);
+  const auto step = [&](int times) {
+    for (; times > 0; --times) {
+      now += 100us;
+      a.Step(now);
+      b.Step(now);
+    }
+  };
+  step(50);
+  const Slot slot = *b.Expect(to_a, now + 10s);
+  const SendId send = *a.Begin(to_b, slot, {0}, {0}, now + 10s);
+  for (uint32_t layer = 0; layer < 8; ++layer) {
+    const transfer::Run run{layer << 13, layer << 13, 1 << 13};
+    ASSERT_TRUE(a.Push(send, {&run, 1}).ok() && a.Mark(send).ok());
+    Set("checks", layer % 2 ? 9 : 3);
+    for (int i = 0; i < 30; ++i) {
+      const uint32_t landed = b.Landed(slot);
+      ASSERT_LE(landed, layer + 1);
+      ASSERT_EQ(std::memcmp(sink.data(), source.data(), landed << 13), 0);
+      step(layer == 3 ? 0 : 1);
+    }
+  }
+  EXPECT_EQ(b.Landed(slot), 8u);
+  a.Shutdown(now);
+  b.Shutdown(now);
 }
 
 TEST_F(NixlMock, EngineOpensTestsItselfAndReports) {
