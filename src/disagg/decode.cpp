@@ -183,7 +183,8 @@ struct DecodeService::Impl : std::enable_shared_from_this<Impl> {
     Transfer* t = transfers.Find(id);
     if (!t) return;
     if (auto* end = std::get_if<End>(&frame)) {
-      if (!end->status.ok()) t->Blame("prefill");
+      // Who has no room, or we no descriptor for the grant, is not broken.
+      if (!end->status.ok()) t->Blame(end->status.code() == Code::kResourceExhausted ? "none" : "prefill");
       return Perform(*t, t->session.OnEnd(end->status));
     }
     t->seal = std::move(std::get<Seal>(frame));

@@ -62,8 +62,9 @@ class Side {
     End();
   }
 
-  // kill -9, as others see it: its sockets close, it says nothing more.
+  // kill -9, as others see it: its sockets close, it says nothing more (not even that it sees its own network gone).
   void Kill(transfer::LoopbackNetwork& network) {
+    if (threads_) threads_->Join();
     network.Kill(address());
     End();
   }

@@ -256,6 +256,7 @@ TEST_F(ServiceTest, AGrantThatDidNotGoOutFailsAlone) {
     ASSERT_TRUE(alone->Wait(15s));
     EXPECT_EQ(alone->finish, engine::Finish::kFailed);
     EXPECT_NE(alone->last.status.message().find("sending the grant"), std::string::npos) << alone->last.status.message();
+    EXPECT_EQ(alone->last.guilty, "none") << "it is decode that lacks a descriptor";
   }
   EXPECT_TRUE(Eventually([&] { return decode->transfer_usage().slots_held == 1; }));
   EXPECT_EQ(decode->counts().quarantined, 0) << "nothing was granted, so nothing can be written";
