@@ -281,7 +281,11 @@ TEST_F(Frames, ARefusedEntryEndsTheArea) {
       EXPECT_TRUE(one.peer_lost && !one.in_doubt);
       EXPECT_NE(one.status.message().find("refused"), std::string::npos) << one.status.message();
     }
-    EXPECT_EQ(Post(5, 0, kBlock, keys_[0]), PostResult::kFailed);
+    ended_.clear();
+    Write(5, 0, kBlock, keys_[0]);
+    PollWriter();
+    EXPECT_EQ(Count(Completion::Kind::kFailed), 1u);
+    EXPECT_TRUE(ended_[0].peer_lost);
   }
 }
 

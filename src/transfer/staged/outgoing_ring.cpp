@@ -33,9 +33,12 @@ Status OutgoingRing::Prepare(std::unique_ptr<Staging> staging, cuda::Driver* pin
 
 PostResult OutgoingRing::Write(const WriteRequest& request, bool framed, Source source, TimePoint now,
                                const Report& report, Status& why) {
-  if (dead_)
-    why = why_;
-  else if (!staging_ || request.bytes > kMaxStagedBytes || (framed && !address_.takes))
+  if (dead_) {
+    // The way is gone, and so is the peer: kFailed would say that of this write alone.
+    report(EndOf(request.context, why_, false));
+    return PostResult::kPosted;
+  }
+  if (!staging_ || request.bytes > kMaxStagedBytes || (framed && !address_.takes))
     why = Error(Code::kInternal, "a write of {} bytes that cannot be staged", request.bytes);
   if (!why.ok()) return PostResult::kFailed;
   if (halted_ || users_tail_ - users_head_ == kMaxWrites) return PostResult::kAgain;
@@ -277,15 +280,18 @@ void OutgoingRing::EndIfDone(Piece& piece, const Report& report) {
 
 void OutgoingRing::End(Piece& piece, const Report& report, const Status& status, bool in_doubt) {
   if (std::exchange(piece.ended, true)) return;
+  for (uint64_t i = piece.first_user; i != piece.users_end; ++i)
+    report(EndOf(users_[i % kMaxWrites], status, in_doubt));
+}
+
+Completion OutgoingRing::EndOf(OpContext* user, const Status& status, bool in_doubt) {
   Completion completion;
   completion.kind = status.ok() ? Completion::Kind::kDone : Completion::Kind::kFailed;
   completion.peer_lost = !status.ok() && !in_doubt;
   completion.in_doubt = in_doubt;
+  completion.context = user;
   completion.status = status;
-  for (uint64_t i = piece.first_user; i != piece.users_end; ++i) {
-    completion.context = users_[i % kMaxWrites];
-    report(completion);
-  }
+  return completion;
 }
 
 void OutgoingRing::FreeEnded() {

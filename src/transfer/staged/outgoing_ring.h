@@ -94,6 +94,7 @@ class OutgoingRing final : public Poster {
   void Surrender(const Report& report);
   void EndIfDone(Piece& piece, const Report& report);
   void End(Piece& piece, const Report& report, const Status& status, bool in_doubt);
+  static Completion EndOf(OpContext* user, const Status& status, bool in_doubt);
   void FreeEnded();
   void Fail(const Status& why, const Report& report);
 

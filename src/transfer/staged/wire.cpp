@@ -83,8 +83,9 @@ bool FrameReader::Next(FrameEntry& entry, const std::byte*& bytes) {
 
 FrameAck MakeAck(uint64_t tag, uint64_t landed, uint64_t error) {
   // Read while the next one may be coming in: halves of two must not pass for one.
-  const uint64_t check = (tag ^ landed * 0x9E3779B97F4A7C15u ^ error << 48) + 0xD1B54A32D192ED03u;
-  return {.tag = tag, .landed = landed, .error = error, .check = check};
+  FrameAck ack{.tag = tag, .landed = landed, .error = error};
+  ack.check = MailCheck(ack);
+  return ack;
 }
 
 }  // namespace baton::transfer::staged
