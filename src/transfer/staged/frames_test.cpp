@@ -330,6 +330,19 @@ TEST_F(Frames, ALostAcknowledgementIsAskedForAndSoIsALostAnswer) {
   EXPECT_EQ(lost, 3);
 }
 
+// A rail failed under it: nobody has to ask.
+TEST_F(Frames, AnAcknowledgementInDoubtIsWrittenAgain) {
+  int acks = 0;
+  targets_tap_->fate = [&](const Tap::Seen& one) {
+    return one.kind == ImmKind::kFrameAck && acks++ == 0 ? Tap::Fate::kInDoubt : Tap::Fate::kGoes;
+  };
+  Write(0, 0, kBlock, keys_[0]);
+  Step(20);
+  EXPECT_EQ(acks, 2);
+  EXPECT_EQ(Count(Completion::Kind::kDone), 1u);
+  EXPECT_EQ(writers_tap_->Count(ImmKind::kFrame), 1u);
+}
+
 TEST_F(Frames, ALostQuestionIsAskedAgain) {
   int lost = 0;
   targets_tap_->fate = [&](const Tap::Seen& one) {

@@ -396,6 +396,15 @@ TEST(StagedWire, AddressesSurviveTheWayAndTheRestIsRefused) {
   EXPECT_EQ(staged::PlaceOf(staged::AckImm(12345)), 12345u);
 }
 
+TEST(StagedWire, ADamagedAcknowledgementIsNone) {
+  const staged::FrameAck ack = staged::MakeAck(0x1234567812345678u, 7, 0);
+  for (size_t i = 0; i < sizeof ack; ++i) {
+    staged::FrameAck damaged = ack;
+    reinterpret_cast<std::byte*>(&damaged)[i] ^= std::byte{0x40};
+    EXPECT_NE(damaged, staged::MakeAck(damaged.tag, damaged.landed, damaged.error)) << i;
+  }
+}
+
 // Two entries, whole; then with each byte of the header and the entries changed.
 TEST(StagedWire, AFrameIsReadAsItWasWrittenOrNotAtAll) {
   alignas(64) std::byte memory[256] = {};
