@@ -7,10 +7,10 @@
 
 #include "common/sanitized.h"
 #include "transfer/cuda/cuda_for_tests.h"
-#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_core.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/loopback/loopback.h"
+#include "transfer/staged/staged_fabric.h"
 
 // Sanitizers bring their own allocator; the count is taken in plain builds.
 #ifndef BATON_SANITIZED
@@ -122,19 +122,14 @@ TEST(Allocation, SteppingAllocatesNothingOnceWarm) {
   EXPECT_EQ(sent, 25u);
 }
 
-// The same from device memory to device memory (on the stand-in for CUDA), through both rings.
-TEST(Allocation, StagedWritesAllocateNothingOnceWarm) {
-  cuda::MockCuda mock;
-  const auto network = LoopbackNetwork::Create();
-  const auto memory_a = cuda::DeviceBuffer::Create(0, 1 << 20), memory_b = cuda::DeviceBuffer::Create(1, 1 << 20);
-  ASSERT_TRUE(memory_a.ok() && memory_b.ok());
+// Transfers from `a` to `b`, over and over: how much they allocate once warm.
+void AllocatesNothing(std::unique_ptr<Fabric> fabric_a, std::unique_ptr<Fabric> fabric_b, MemorySpan memory_a,
+                      MemorySpan memory_b, std::span<const transfer::Run> runs) {
   uint64_t received = 0;
-  EngineCore a(*cuda::WrapForDeviceMemory(network->Open(), 0), {.epoch = 1}, [](const Event&) {});
-  EngineCore b(*cuda::WrapForDeviceMemory(network->Open(), 1), {.epoch = 2}, [&](const Event& e) {
-    received += e.kind == Event::Kind::kReceiveDone;
-  });
+  EngineCore a(std::move(fabric_a), {.epoch = 1}, [](const Event&) {});
+  EngineCore b(std::move(fabric_b), {.epoch = 2}, [&](const Event& e) { received += e.kind == Event::Kind::kReceiveDone; });
   ASSERT_TRUE(a.Open().ok() && b.Open().ok());
-  ASSERT_TRUE(a.Register(memory_a->span()).ok() && b.Register(memory_b->span()).ok());
+  ASSERT_TRUE(a.Register(memory_a).ok() && b.Register(memory_b).ok());
   TimePoint now = TimePoint{} + 1h;
   const std::string of_a = *a.Describe(), of_b = *b.Describe();
   const PeerId to_b = *a.AddPeer(*ParseBlob(of_b), now);
@@ -147,7 +142,6 @@ TEST(Allocation, StagedWritesAllocateNothingOnceWarm) {
     }
   };
   step(20);
-  const std::vector<transfer::Run> runs(64, {4096, 8192, 16384});
   const auto transfer = [&] {
     const Slot slot = *b.Expect(to_a, now + 10s);
     const SendId send = *a.Begin(to_b, slot, {0}, {0}, now + 10s);
@@ -165,6 +159,23 @@ TEST(Allocation, StagedWritesAllocateNothingOnceWarm) {
   for (int i = 0; i < 10; ++i) transfer();
   EXPECT_EQ(allocations, before);
   EXPECT_EQ(received, 15u);
+}
+
+// From device memory to device memory (on the stand-in for CUDA), through both rings.
+TEST(Allocation, StagedWritesAllocateNothingOnceWarm) {
+  cuda::MockCuda mock;
+  const auto network = LoopbackNetwork::Create();
+  const auto memory_a = cuda::DeviceBuffer::Create(0, 1 << 20), memory_b = cuda::DeviceBuffer::Create(1, 1 << 20);
+  ASSERT_TRUE(memory_a.ok() && memory_b.ok());
+  AllocatesNothing(*staged::Wrap(network->Open(), 0), *staged::Wrap(network->Open(), 1), memory_a->span(), memory_b->span(),
+                   std::vector<transfer::Run>(64, {4096, 8192, 16384}));
+}
+
+TEST(Allocation, GatheredWritesAllocateNothingOnceWarm) {
+  const auto network = LoopbackNetwork::Create();
+  std::vector<std::byte> memory_a(1 << 20), memory_b(1 << 20);
+  AllocatesNothing(*staged::Wrap(network->Open(0, 8192), std::nullopt), *staged::Wrap(network->Open(0, 8192), std::nullopt),
+                   cuda::SpanOf(memory_a), cuda::SpanOf(memory_b), std::vector<transfer::Run>(200, {4096, 8192, 4096}));
 }
 
 }  // namespace

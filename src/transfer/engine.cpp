@@ -2,7 +2,6 @@
 #include <random>
 
 #include "common/log.h"
-#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_metrics.h"
 #include "transfer/libfabric/libfabric.h"
 #include "transfer/loopback/loopback.h"
@@ -11,6 +10,7 @@
 #include "transfer/rails/rails.h"
 #include "transfer/fabric_probe.h"
 #include "transfer/shm/shm.h"
+#include "transfer/staged/staged_fabric.h"
 #include "transfer/worker.h"
 
 namespace baton::transfer {
@@ -163,7 +163,7 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
       return Error(Code::kInvalidArgument, "the loopback provider needs Options::loopback");
     if (options.require_rdma)
       return Error(Code::kUnsupported, "RDMA is required, the loopback provider has none");
-    return cuda::WrapForDeviceMemory(options.loopback->Open(), options.cuda_device);
+    return staged::Wrap(options.loopback->Open(), options.cuda_device);
   }
   if (options.provider == ProviderKind::kShm && !options.require_rdma) return OpenShm(options.cuda_device);
   if (options.provider == ProviderKind::kNixl) {
@@ -175,7 +175,7 @@ Result<std::unique_ptr<Fabric>> OpenFabric(const Options& options) {
   if (!opened) return opened.status();
   std::unique_ptr<Fabric> fabric =
       opened->rails ? JoinAll(options, std::move(opened->fabrics)) : std::move(opened->fabrics.front());
-  return cuda::WrapForDeviceMemory(std::move(fabric), options.cuda_device);
+  return staged::Wrap(std::move(fabric), options.cuda_device);
 }
 
 uint64_t RandomEpoch() {

@@ -110,6 +110,7 @@ EngineCore::StepResult EngineCore::Step(TimePoint now) {
   timers_.Advance(now, [this, now](uint32_t id) { OnTimer(id, now); });
   PostAll(now);
   if (now >= next_tending_) TendPeers(now);
+  fabric_->Flush(now);
   StepResult result;
   result.progressed = count > 0 || !events_.empty() || has_requests();
   EmitEvents();

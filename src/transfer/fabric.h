@@ -91,6 +91,8 @@ struct FabricTraits {
   std::chrono::milliseconds drain_timeout{0};
   // Bytes that a peer may always have in flight, so that the way stays full (pacing.h).
   uint64_t least_in_flight = Pacer::kSoftwareFloor;
+  // Writes shorter than this are faster gathered in longer ones (staged/staged_fabric.h). 0: none are.
+  uint64_t gather_below = 0;
   bool renews_keys = false;  // Renew gives NextKey; else it gives the same key, and fences nothing
 };
 
@@ -165,6 +167,8 @@ class Fabric {
 
   // kFailed fills `why` and means that this write cannot ever work (not that the peer is busy).
   virtual PostResult Write(const WriteRequest& request, TimePoint now, Status& why) = 0;
+  // After a round of writes: none of them waits for further ones any more. Poll does so too.
+  virtual void Flush(TimePoint /*now*/) {}
   // Makes progress and fills up to out.size() completions.
   virtual size_t Poll(TimePoint now, std::span<Completion> out) = 0;
 

@@ -18,8 +18,8 @@ enum class ImmKind : uint8_t {
   kMark = 7,      // one more mark of the transfer in `slot` has landed (engine_marks.cpp)
   kRepeated = 8,  // 8..13: as kData, of the first repetition and so on
   // Between two StagedFabrics, never seen by the engine; the upper 28 bits are theirs.
-  kCell = 14,     // a cell of pinned memory holds bytes for a device
-  kCellAck = 15,  // cells are empty again
+  kFrame = 14,    // a frame of writes lies in the area that the target gave the writer
+  kFrameAck = 15,  // frames have landed
 };
 
 // How often a send's writes may be posted anew after the first time.
@@ -30,7 +30,7 @@ constexpr ImmKind DataKind(uint32_t repetition) {
                          : static_cast<ImmKind>(static_cast<uint32_t>(ImmKind::kRepeated) + repetition - 1);
 }
 constexpr bool IsData(ImmKind kind) {
-  return kind == ImmKind::kData || (kind >= ImmKind::kRepeated && kind < ImmKind::kCell);
+  return kind == ImmKind::kData || (kind >= ImmKind::kRepeated && kind < ImmKind::kFrame);
 }
 constexpr uint32_t RepetitionOf(ImmKind kind) {
   return kind == ImmKind::kData

@@ -10,12 +10,13 @@ namespace baton::transfer {
 
 // A seed, and perhaps a node that dies at a step of it: "42" or "42:17:1". "@4" behind it: every node
 // has one to four rails, which fail and come back. "@4d" or "@0d": nodes may have memory of devices,
-// which goes through host memory. An "m" at the very end: senders mark what they push.
+// which goes through host memory. "@4g", "@4dg": short writes between host memories are gathered. An "m" at the
+// very end: senders mark what they push.
 struct Scenario {
   uint64_t seed = 0;
   int crash_step = -1, crash_node = 0;
   int rails = 0;  // most of a node; 0: a fabric without rails
-  bool staged = false;
+  bool staged = false, gathered = false;
   bool marks = false;
 
   std::string ToString() const;

@@ -13,7 +13,8 @@
 // - a corrupted write never ends in a finished receive where checksums are on;
 // - afterwards every pair still moves more than its first credits: no credit leaked.
 // With rails ("@N") links are silent or break and come back at any time, alone or all together; the
-// same must hold, and with memory of devices ("@Nd", on the stand-in for CUDA's driver).
+// same must hold, with memory of devices ("@Nd", on the stand-in for CUDA's driver), and with short writes
+// between host memories gathered ("@Ng", "@Ndg").
 // A failure prints its seed: baton_transfer_test --seed N replays that one; --simulate SECONDS runs
 // fresh seeds for so long. The seeds in tests/golden/transfer_seeds.txt each found a bug once.
 #include <gtest/gtest.h>
@@ -31,11 +32,11 @@
 #include "common/log.h"
 #include "common/sanitized.h"
 #include "transfer/cuda/cuda_for_tests.h"
-#include "transfer/cuda/staged_fabric.h"
 #include "transfer/engine_core.h"
 #include "transfer/loopback/loopback.h"
 #include "transfer/rails/rails.h"
 #include "transfer/simulation_for_tests.h"
+#include "transfer/staged/staged_fabric.h"
 
 namespace baton::transfer {
 namespace {
@@ -106,6 +107,7 @@ class World {
     write_bytes_ = Pick(2) ? 40 : 8;
     checksums_ = Pick(3) == 0 && !scenario_.staged;  // they are of host memory only
     if (scenario_.staged) DrawDevices();
+    if (scenario_.gathered) DrawGathering();
     faults_ = DrawFaults();
     network_->SetFaults(faults_);
     for (int i = 0; i < kNodes; ++i) Start(i);
@@ -146,6 +148,12 @@ class World {
       node.device.emplace(*cuda::DeviceBuffer::Create(0, kRegionBytes));
       node.memory = {node.device->span().data, kRegionBytes};
     }
+  }
+
+  // All writes, or those that are not the first of a page.
+  void DrawGathering() {
+    gather_below_ = Pick(2) ? 1024 : 33;
+    if (cq_entries_ && !scenario_.staged) cq_entries_ += 400;
   }
 
   LoopbackFaults DrawFaults() {
@@ -213,7 +221,7 @@ class World {
     std::vector<std::unique_ptr<Fabric>> rails(
         scenario_.rails ? 1 + Pick(static_cast<uint64_t>(scenario_.rails)) : 1);
     for (auto& rail : rails) {
-      rail = network_->Open(cq_entries_);
+      rail = network_->Open(cq_entries_, gather_below_);
       node.addresses.push_back(rail->Address());
     }
     std::unique_ptr<Fabric> fabric = scenario_.rails ? JoinRails(std::move(rails), {.silence = 40ms,
@@ -221,8 +229,8 @@ class World {
                                                                                     .last_retry = 50ms,
                                                                                     .probe_timeout = 60ms})
                                                      : std::move(rails[0]);
-    if (!scenario_.staged) return fabric;
-    return *cuda::WrapForDeviceMemory(std::move(fabric), node.device ? std::optional(0) : std::nullopt);
+    if (!scenario_.staged && !scenario_.gathered) return fabric;
+    return *staged::Wrap(std::move(fabric), node.device ? std::optional(0) : std::nullopt);
   }
 
   // One rail of a node, or all, change their state.
@@ -786,7 +794,7 @@ class World {
   std::shared_ptr<LoopbackNetwork> network_;
   LoopbackFaults faults_;
   uint32_t cq_entries_ = 0;
-  uint64_t write_bytes_ = 40;
+  uint64_t write_bytes_ = 40, gather_below_ = 0;
   bool checksums_ = false, healing_ = false, corrupts_ = false;
   std::string troubles_;  // of the last phase, where there should be none
   std::array<Node, kNodes> nodes_;
@@ -872,6 +880,13 @@ TEST_F(Simulation, EveryScheduleWithDevicesEndsCleanly) {
   EXPECT_GT(done, 2 * kSeeds);
 }
 
+TEST_F(Simulation, EveryScheduleWithGatheredWritesEndsCleanly) {
+  uint64_t done = 0;
+  for (uint64_t seed = 1; seed <= kSeeds / 3 && !HasFailure(); ++seed)
+    done += RunScenario({.seed = seed, .rails = static_cast<int>(seed % 5), .staged = seed % 4 == 3, .gathered = true});
+  EXPECT_GT(done, 3 * kSeeds);
+}
+
 TEST_F(Simulation, SeedsThatOnceFoundABugPass) {
   const std::vector<Scenario> stored = StoredScenarios();
   EXPECT_FALSE(stored.empty());
@@ -893,7 +908,8 @@ TEST_F(Simulation, TheSameSeedRepeatsExactly) {
 std::string Scenario::ToString() const {
   std::string name = std::to_string(seed);
   if (crash_step >= 0) name += fmt::format(":{}:{}", crash_step, crash_node);
-  if (rails > 0 || staged) name += fmt::format("@{}{}", rails, staged ? "d" : "");
+  if (rails > 0 || staged || gathered)
+    name += fmt::format("@{}{}{}", rails, staged ? "d" : "", gathered ? "g" : "");
   if (marks) name += 'm';
   return name;
 }
@@ -904,9 +920,12 @@ std::optional<Scenario> Scenario::Parse(std::string_view text) {
   if (scenario.marks) text.remove_suffix(1);
   if (const size_t at = text.find('@'); at != text.npos) {
     std::string_view rails = text.substr(at + 1);
+    scenario.gathered = rails.ends_with('g');
+    if (scenario.gathered) rails.remove_suffix(1);
     scenario.staged = rails.ends_with('d');
     if (scenario.staged) rails.remove_suffix(1);
-    if (rails.size() != 1 || rails[0] < (scenario.staged ? '0' : '1') || rails[0] > '8') return std::nullopt;
+    const bool none = scenario.staged || scenario.gathered;
+    if (rails.size() != 1 || rails[0] < (none ? '0' : '1') || rails[0] > '8') return std::nullopt;
     scenario.rails = rails[0] - '0';
     text = text.substr(0, at);
   }
@@ -936,7 +955,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
   if (command == "--seed") {
     const std::optional<Scenario> scenario = Scenario::Parse(argv[2]);
     if (!scenario) {
-      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, behind it @RAILS or @RAILSd, and m at the end\n");
+      std::fprintf(stderr, "--seed takes SEED or SEED:STEP:NODE, behind it @RAILS, @RAILSd, @RAILSg or @RAILSdg, and m at the end\n");
       return 2;
     }
     done += RunScenario(*scenario);
@@ -953,6 +972,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
     if (schedules % 3 != 2) scenario.rails = 1 + static_cast<int>(scenario.seed / 900 % 4);
     scenario.staged = schedules % 4 == 1;
     scenario.marks = scenario.seed / 3600 % 2;
+    scenario.gathered = scenario.seed / 7 % 2;
     done += RunScenario(scenario);
     if (failed()) {
       std::printf("FAILED: replay with --seed %s\n", scenario.ToString().c_str());

@@ -200,7 +200,7 @@ Result<std::vector<ProviderChoice>> QueryEfa(std::string_view fabric, bool hmem)
 }
 
 // Which of the two ways over tcp: FABRIC "rxm" or "native", or the one that measured better. Device
-// memory over tcp is staged by us (cuda/staged_fabric.h): rxm would copy it synchronously.
+// memory over tcp is staged by us (staged/staged_fabric.h): rxm would copy it synchronously.
 Result<std::vector<ProviderChoice>> QueryTcp(std::string_view fabric, const char* host) {
   const bool old = FI_VERSION_LT(Calls().version(), FI_VERSION(1, 18));
   const Wanted rxm{.provider = "tcp;ofi_rxm", .family = kTcpFamily, .node = host};

@@ -25,6 +25,9 @@ constexpr size_t kReadBatch = 64;
 // A message that holds this much waits for no further writes: what each costs is hardly seen any more.
 constexpr uint64_t kMessageBytes = 1 << 20;
 
+// Writes of this length are as fast by themselves as gathered, shorter ones slower (docs/transfer-engine.md).
+constexpr uint64_t kGatherBelow = 32 << 10;
+
 // Hardware that reads but would emulate writes by messages (p4d) does better to read. tcp's own
 // datagrams must: removing an address does not close its connection there (1.17 to 2.6), so a write
 // that is half received when its key is revoked goes on landing.
@@ -56,6 +59,7 @@ class LibfabricFabric final : public Fabric {
   Result<uint64_t> Insert(std::string_view address) override { return endpoint_.Insert(address); }
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
+  void Flush(TimePoint now) override;
   size_t Poll(TimePoint now, std::span<Completion> out) override;
   int wait_fd() const override { return endpoint_.wait_fd; }
   bool PrepareSleep() override;
@@ -174,6 +178,7 @@ void LibfabricFabric::FillTraits() {
   // Two places per write where it is split; a few stay free for hellos.
   traits_.max_in_flight = (depth - depth / 8) / (SplitsImmediate() ? 2 : 1);
   traits_.max_in_flight_peer = std::min(128u, traits_.max_in_flight / 2);
+  if (SplitsImmediate()) traits_.gather_below = kGatherBelow;
   if (!endpoint_.is_efa()) return;  // TCP holds writers back itself
   // SRD reports every write, also those to a dead peer, but only when its retries are over.
   traits_.drain_timeout = std::chrono::seconds(10);
@@ -385,9 +390,13 @@ void LibfabricFabric::Complete(Completion completion, void* context) {
   batches_.Return(batch);
 }
 
-size_t LibfabricFabric::Poll(TimePoint, std::span<Completion> out) {
+void LibfabricFabric::Flush(TimePoint) {
   Status why;
   if (batches_.open() && PostImmediate(why) == PostResult::kFailed) FailOpen(why);
+}
+
+size_t LibfabricFabric::Poll(TimePoint now, std::span<Completion> out) {
+  Flush(now);
   size_t count = 0;
   while (count < out.size()) {
     if (ready_read_ < ready_.size()) {

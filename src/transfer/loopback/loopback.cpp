@@ -71,7 +71,8 @@ class Network;
 
 class LoopbackFabric final : public Fabric {
  public:
-  LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd, uint32_t cq_entries);
+  LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd, uint32_t cq_entries,
+                 uint64_t gather_below);
   ~LoopbackFabric() override;
 
   const FabricTraits& traits() const override { return traits_; }
@@ -99,7 +100,7 @@ class Network final : public LoopbackNetwork {
  public:
   Network(uint64_t seed, LoopbackFaults faults) : random_(seed), faults_(faults) {}
 
-  std::unique_ptr<Fabric> Open(uint32_t cq_entries) override {
+  std::unique_ptr<Fabric> Open(uint32_t cq_entries, uint64_t gather_below) override {
     std::lock_guard lock(mutex_);
     const auto index = static_cast<uint32_t>(endpoints_.size());
     Endpoint& endpoint = endpoints_.emplace_back();
@@ -107,7 +108,7 @@ class Network final : public LoopbackNetwork {
     endpoint.cq_entries = cq_entries;
     endpoint.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return std::make_unique<LoopbackFabric>(std::static_pointer_cast<Network>(shared_from_this()),
-                                            index, endpoint.wake_fd, cq_entries);
+                                            index, endpoint.wake_fd, cq_entries, gather_below);
   }
 
   void SetFaults(LoopbackFaults faults) override {
@@ -483,13 +484,14 @@ class Network final : public LoopbackNetwork {
 };
 
 LoopbackFabric::LoopbackFabric(std::shared_ptr<Network> network, uint32_t index, int wake_fd,
-                               uint32_t cq_entries)
+                               uint32_t cq_entries, uint64_t gather_below)
     : network_(std::move(network)), index_(index), wake_fd_(wake_fd) {
   traits_.family = traits_.provider = traits_.fabric = "loopback";
   traits_.rails = {"loopback-" + std::to_string(index)};
   traits_.write_path = "software";
   traits_.renews_keys = true;
   traits_.cq_entries = cq_entries;
+  traits_.gather_below = gather_below;
   if (cq_entries) traits_.max_in_flight = std::min(traits_.max_in_flight, cq_entries / 4);
   traits_.max_in_flight_peer = std::min(traits_.max_in_flight_peer, traits_.max_in_flight);
 }

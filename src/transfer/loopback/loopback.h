@@ -47,7 +47,8 @@ class LoopbackNetwork : public std::enable_shared_from_this<LoopbackNetwork> {
 
   // An endpoint; its report names it in `rails` ("loopback-0", "loopback-1", ...).
   // `cq_entries` as FabricTraits: more completions than that waiting for Poll are an overrun.
-  virtual std::unique_ptr<Fabric> Open(uint32_t cq_entries = 0) = 0;
+  // `gather_below`: likewise.
+  virtual std::unique_ptr<Fabric> Open(uint32_t cq_entries = 0, uint64_t gather_below = 0) = 0;
 
   // From now on; what is under way keeps its fate.
   virtual void SetFaults(LoopbackFaults faults) = 0;

@@ -381,6 +381,10 @@ void JoinedRails::Report(OpContext* owner, bool in_doubt, const Status& why) {
 
 // ---- completions -------------------------------------------------------------------------------
 
+void JoinedRails::Flush(TimePoint now) {
+  for (Rail& rail : rails_) rail.fabric->Flush(now);
+}
+
 size_t JoinedRails::Poll(TimePoint now, std::span<Completion> out) {
   size_t count = 0;
   for (uint32_t i = 0; i < rails_.size(); ++i) {

@@ -35,6 +35,7 @@ class JoinedRails final : public Fabric {
   void Follow(uint64_t peer, const MemoryKey& key) override;
   void Remove(uint64_t peer) override;
   PostResult Write(const WriteRequest& request, TimePoint now, Status& why) override;
+  void Flush(TimePoint now) override;
   size_t Poll(TimePoint now, std::span<Completion> out) override;
   int wait_fd() const override { return wait_fd_; }
   bool PrepareSleep() override;

@@ -1,6 +1,6 @@
 // Device memory over loopback and tcp, on the stand-in for CUDA and on GPUs (CudaGpu): every mix of
 // memories byte-exact, fences, failures. Two processes: cuda_process_test.cpp.
-#include "transfer/cuda/staged_fabric.h"
+#include "transfer/staged/staged_fabric.h"
 
 #include <gtest/gtest.h>
 
@@ -9,9 +9,9 @@
 #include <thread>
 
 #include "transfer/cuda/cuda_for_tests.h"
-#include "transfer/cuda/staged_wire.h"
 #include "transfer/event_log_for_tests.h"
 #include "transfer/loopback/loopback.h"
+#include "transfer/staged/wire.h"
 #include "transfer/transfer.h"
 
 namespace baton::transfer {
@@ -222,8 +222,8 @@ class CudaStagedFabric : public testing::Test {
 
   void SetUp() override {
     network_ = LoopbackNetwork::Create(9, {});
-    writer_ = *cuda::WrapForDeviceMemory(network_->Open(0), 0);
-    target_ = *cuda::WrapForDeviceMemory(network_->Open(0), 1);
+    writer_ = *staged::Wrap(network_->Open(0), 0);
+    target_ = *staged::Wrap(network_->Open(0), 1);
     source_.emplace(*DeviceBuffer::Create(0, kBytes));
     sink_.emplace(*DeviceBuffer::Create(1, kBytes));
     bytes_ = RandomBytes(kBytes, 2);
@@ -377,22 +377,67 @@ TEST(CudaGpuStaged, EveryMixOverTcpByteExact) {
     MovesExactly(ProviderKind::kTcp, nullptr, a, b, 64 << 20);
 }
 
-TEST(CudaStagedWire, SurvivesTheWayAndRefusesTheRest) {
-  const cuda::StagedAddress address{.inner = "abc", .writer = 5, .board = {3, 4}, .has_area = true, .area = 7, .tag = 9, .key = {1, 2}};
-  EXPECT_EQ(*cuda::ParseAddress(EncodeAddress(address)), address);
-  EXPECT_EQ(*cuda::ParseAddress(cuda::EncodeAddress({.inner = "x"})), (cuda::StagedAddress{.inner = "x"}));
+TEST(StagedWire, AddressesSurviveTheWayAndTheRestIsRefused) {
+  const staged::StagedAddress address{
+      .inner = "abc", .writer = 5, .board = {3, 4}, .takes = staged::StagedAddress::kHost, .area = 7, .tag = 9, .key = {1, 2}};
+  EXPECT_EQ(*staged::ParseAddress(EncodeAddress(address)), address);
+  EXPECT_EQ(*staged::ParseAddress(staged::EncodeAddress({.inner = "x"})), (staged::StagedAddress{.inner = "x"}));
   const std::string text = EncodeAddress(address);
-  for (size_t i = 0; i < text.size(); ++i) EXPECT_FALSE(cuda::ParseAddress(text.substr(0, i)).ok()) << i;
-  EXPECT_FALSE(cuda::ParseAddress(text + "x").ok());
-  EXPECT_FALSE(cuda::ParseAddress("12:some-shm-name").ok());
-  for (const uint32_t offset : {0u, 64u, cuda::kRingBytes - 64}) {
-    const uint32_t imm = cuda::CellImm(cuda::kMaxAreas - 1, offset);
-    EXPECT_EQ(UnpackImm(imm).kind, ImmKind::kCell);
-    EXPECT_EQ(cuda::AreaOf(imm), cuda::kMaxAreas - 1);
-    EXPECT_EQ(cuda::RingOffsetOf(imm), offset);
+  for (size_t i = 0; i < text.size(); ++i) EXPECT_FALSE(staged::ParseAddress(text.substr(0, i)).ok()) << i;
+  EXPECT_FALSE(staged::ParseAddress(text + "x").ok());
+  EXPECT_FALSE(staged::ParseAddress("12:some-shm-name").ok());
+  for (const uint32_t offset : {0u, 64u, staged::kRingBytes - 64}) {
+    const uint32_t imm = staged::FrameImm(staged::kMaxAreas - 1, offset);
+    EXPECT_EQ(UnpackImm(imm).kind, ImmKind::kFrame);
+    EXPECT_EQ(staged::AreaOf(imm), staged::kMaxAreas - 1);
+    EXPECT_EQ(staged::RingOffsetOf(imm), offset);
   }
-  EXPECT_EQ(UnpackImm(cuda::AckImm(12345)).kind, ImmKind::kCellAck);
-  EXPECT_EQ(cuda::PlaceOf(cuda::AckImm(12345)), 12345u);
+  EXPECT_EQ(UnpackImm(staged::AckImm(12345)).kind, ImmKind::kFrameAck);
+  EXPECT_EQ(staged::PlaceOf(staged::AckImm(12345)), 12345u);
+}
+
+TEST(StagedWire, ADamagedAcknowledgementIsNone) {
+  const staged::FrameAck ack = staged::MakeAck(0x1234567812345678u, 7, 0);
+  for (size_t i = 0; i < sizeof ack; ++i) {
+    staged::FrameAck damaged = ack;
+    reinterpret_cast<std::byte*>(&damaged)[i] ^= std::byte{0x40};
+    EXPECT_NE(damaged, staged::MakeAck(damaged.tag, damaged.landed, damaged.error)) << i;
+  }
+}
+
+// Two entries, whole; then with each byte of the header and the entries changed.
+TEST(StagedWire, AFrameIsReadAsItWasWrittenOrNotAtAll) {
+  alignas(64) std::byte memory[256] = {};
+  staged::FrameHeader header{.tag = 3, .sequence = 4, .writer = 5, .place = 6, .entries = 2, .bytes = 2 * staged::EntrySpan(20)};
+  header.check = HeaderCheck(header);
+  std::memcpy(memory, &header, sizeof header);
+  const auto offset = [](uint32_t i) { return sizeof header + i * staged::EntrySpan(20); };
+  for (uint32_t i = 0; i < 2; ++i) {
+    staged::FrameEntry entry{.address = 100 + i, .key = 7, .bytes = 20, .imm = i};
+    entry.check = EntryCheck(header, entry);
+    std::memcpy(memory + offset(i), &entry, sizeof entry);
+  }
+  const auto read = [&](uint64_t room) {
+    staged::FrameReader frame(memory, room);
+    uint32_t entries = 0;
+    staged::FrameEntry entry;
+    for (const std::byte* bytes = nullptr; frame.Next(entry, bytes); ++entries) {
+      EXPECT_EQ(entry.address, 100 + entries);
+      EXPECT_EQ(bytes, memory + offset(entries) + sizeof entry);
+    }
+    return entries;
+  };
+  EXPECT_EQ(read(sizeof memory), 2u);
+  EXPECT_EQ(read(offset(2)), 2u);
+  EXPECT_EQ(read(offset(2) - 1), 0u);
+  EXPECT_EQ(read(sizeof header - 1), 0u);
+  for (size_t i = 0; i < offset(2); ++i) {
+    const bool in_bytes = i >= sizeof header && (i - sizeof header) % staged::EntrySpan(20) >= sizeof(staged::FrameEntry);
+    const bool in_question = i >= offsetof(staged::FrameHeader, again) && i < offsetof(staged::FrameHeader, again) + 4;
+    memory[i] ^= std::byte{0x10};
+    EXPECT_EQ(read(sizeof memory), in_bytes || in_question ? 2u : i < offset(1) ? 0u : 1u) << i;
+    memory[i] ^= std::byte{0x10};
+  }
 }
 
 }  // namespace
