@@ -121,6 +121,11 @@ class Frames : public testing::Test {
   void Write(uint32_t i, uint64_t offset, uint64_t bytes, const MemoryKey& key, ImmKind kind = ImmKind::kData) {
     ASSERT_EQ(Post(i, offset, bytes, key, kind), PostResult::kPosted) << why_.ToString();
   }
+  // Two make a frame: one alone would go by itself.
+  void WritePair(uint32_t i, uint64_t offset) {
+    Write(i, offset, kBlock, keys_[0]);
+    Write(i + 1, offset + kBlock, kBlock, keys_[0]);
+  }
   void PollWriter() { Take(*writer_, ended_); }
   void PollTarget() { Take(*target_, arrived_); }
   void Step(int times = 1) {
@@ -183,7 +188,7 @@ TEST_F(Frames, WritesOfARoundShareOneAndOneAcknowledgement) {
 
 TEST_F(Frames, DoneMeansLandedAndTheSourceIsFreeAtOnce) {
   const std::vector<std::byte> before = source_;
-  Write(0, 0, kBlock, keys_[0]);
+  WritePair(0, 0);
   std::fill(source_.begin(), source_.end(), std::byte{0x77});
   for (int i = 0; i < 10; ++i) {
     now_ += 100us;
@@ -191,8 +196,30 @@ TEST_F(Frames, DoneMeansLandedAndTheSourceIsFreeAtOnce) {
   }
   EXPECT_TRUE(ended_.empty());
   for (int i = 0; i < 20 && ended_.empty(); ++i) Step();
-  EXPECT_EQ(Count(Completion::Kind::kDone), 1u);
-  EXPECT_EQ(std::memcmp(sinks_[0].data(), before.data(), kBlock), 0);
+  EXPECT_EQ(Count(Completion::Kind::kDone), 2u);
+  EXPECT_EQ(std::memcmp(sinks_[0].data(), before.data(), 2 * kBlock), 0);
+}
+
+// No frame, no acknowledgement; and frames go on where they were.
+TEST_F(Frames, ALoneWriteGoesByItself) {
+  for (uint32_t i = 0; i < 8; i += 4) {
+    WritePair(i, i * kBlock);
+    PollWriter();
+    Write(i + 2, (i + 2) * kBlock, kBlock, keys_[0], DataKind(1));
+    PollWriter();
+    Write(i + 3, (i + 3) * kBlock, 100, keys_[1]);
+    Step(30);
+  }
+  EXPECT_EQ(writers_tap_->Count(ImmKind::kFrame), 2u);
+  EXPECT_EQ(writers_tap_->Count(DataKind(1)), 2u);
+  EXPECT_EQ(writers_tap_->Count(ImmKind::kData), 2u);
+  EXPECT_EQ(targets_tap_->seen.size(), 2u) << "acknowledgements";
+  EXPECT_EQ(Count(Completion::Kind::kDone), 8u);
+  EXPECT_EQ(arrived_.size(), 8u);
+  for (uint32_t i = 0; i < 8; i += 4) {
+    EXPECT_TRUE(Landed(0, i * kBlock, 3 * kBlock) && Landed(1, (i + 3) * kBlock, 100)) << i;
+    EXPECT_TRUE(Untouched(1, (i + 3) * kBlock + 100, 28)) << i;
+  }
 }
 
 TEST_F(Frames, AFullOneGoesAtOnceTheRestWithPoll) {
@@ -220,18 +247,18 @@ TEST_F(Frames, OnlyShortDataIsGathered) {
     Write(static_cast<uint32_t>(mail), 64, 40, keys_[0], mail);
     EXPECT_EQ(writers_tap_->Count(mail), 1u);
   }
-  Write(20, 0, kBelow - 1, keys_[0], DataKind(1));
+  for (uint32_t i : {20, 21}) Write(i, 0, kBelow - 1, keys_[0], DataKind(1));
   EXPECT_EQ(writers_tap_->seen.size(), 5u);
   Step(20);
   EXPECT_EQ(writers_tap_->Count(ImmKind::kFrame), 1u);
-  EXPECT_EQ(Count(Completion::Kind::kDone), 6u);
-  EXPECT_EQ(arrived_.size(), 6u);
+  EXPECT_EQ(Count(Completion::Kind::kDone), 7u);
+  EXPECT_EQ(arrived_.size(), 7u);
 }
 
-// Where nothing else is in flight the ring begins anew: lone writes use the same few pages.
+// Where nothing else is in flight the ring begins anew: few writes use the same few pages.
 TEST_F(Frames, FewWritesTouchLittleMemory) {
-  for (uint32_t i = 0; i < 50; ++i) {
-    Write(i, 0, kBlock, keys_[0]);
+  for (uint32_t i = 0; i < 50; i += 2) {
+    WritePair(i, 0);
     Step(10);
   }
   EXPECT_EQ(Count(Completion::Kind::kDone), 50u);
@@ -270,19 +297,19 @@ TEST_F(Frames, ARefusedEntryEndsTheArea) {
     Write(2, offset, kBlock, bad);
     Write(3, 2 * kBlock, kBlock, keys_[0]);
     PollWriter();
-    Write(4, 3 * kBlock, kBlock, keys_[0]);
+    WritePair(4, 3 * kBlock);
     Step(30);
     EXPECT_EQ(writers_tap_->Count(ImmKind::kFrame), 2u);
     ASSERT_EQ(arrived_.size(), 2u);
     EXPECT_TRUE(Landed(0, 0, kBlock) && Landed(1, 0, kBlock));
     EXPECT_TRUE(Untouched(0, kBlock, kBytes - kBlock));
-    ASSERT_EQ(Count(Completion::Kind::kFailed), 5u);
+    ASSERT_EQ(Count(Completion::Kind::kFailed), 6u);
     for (const Completion& one : ended_) {
       EXPECT_TRUE(one.peer_lost && !one.in_doubt);
       EXPECT_NE(one.status.message().find("refused"), std::string::npos) << one.status.message();
     }
     ended_.clear();
-    Write(5, 0, kBlock, keys_[0]);
+    Write(6, 0, kBlock, keys_[0]);
     PollWriter();
     EXPECT_EQ(Count(Completion::Kind::kFailed), 1u);
     EXPECT_TRUE(ended_[0].peer_lost);
@@ -336,10 +363,10 @@ TEST_F(Frames, AnAcknowledgementInDoubtIsWrittenAgain) {
   targets_tap_->fate = [&](const Tap::Seen& one) {
     return one.kind == ImmKind::kFrameAck && acks++ == 0 ? Tap::Fate::kInDoubt : Tap::Fate::kGoes;
   };
-  Write(0, 0, kBlock, keys_[0]);
+  WritePair(0, 0);
   Step(20);
   EXPECT_EQ(acks, 2);
-  EXPECT_EQ(Count(Completion::Kind::kDone), 1u);
+  EXPECT_EQ(Count(Completion::Kind::kDone), 2u);
   EXPECT_EQ(writers_tap_->Count(ImmKind::kFrame), 1u);
 }
 
@@ -353,11 +380,11 @@ TEST_F(Frames, ALostQuestionIsAskedAgain) {
     const bool question = one.kind == ImmKind::kFrame && one.bytes == sizeof(staged::FrameHeader);
     return question && questions++ == 0 ? Tap::Fate::kLost : Tap::Fate::kGoes;
   };
-  Write(0, 0, kBlock, keys_[0]);
+  WritePair(0, 0);
   Step(3000);
   EXPECT_EQ(questions, 2);
-  EXPECT_EQ(Count(Completion::Kind::kDone), 1u);
-  EXPECT_EQ(arrived_.size(), 1u);
+  EXPECT_EQ(Count(Completion::Kind::kDone), 2u);
+  EXPECT_EQ(arrived_.size(), 2u);
 }
 
 // A rail failed under a frame: its writes are in doubt, with all behind it; the fence renews the keys, and what
@@ -387,7 +414,7 @@ TEST_F(Frames, WritesInDoubtAreFencedAndWrittenAnew) {
 // Posted before the fence, on its way over a slow rail, and there after it.
 TEST_F(Frames, AFrameOfBeforeTheFenceNeverLands) {
   network_->SetFaults({.min_delay = 10ms, .max_delay = 10ms});
-  Write(0, 0, kBlock, keys_[0]);
+  WritePair(0, 0);
   PollWriter();
   for (MemoryKey& key : keys_) key = *target_->Renew(key);
   Step(1000);
@@ -409,6 +436,12 @@ TEST_F(Frames, OneHoldsWritesToDevicesAndToTheHost) {
   const std::vector<std::byte> got = cuda::Download(sink_device_->span());
   for (uint32_t i = 0; i < 8; ++i)
     EXPECT_EQ(std::memcmp(i % 2 ? &got[i * kBlock] : &sinks_[0][i * kBlock], &source_[i * kBlock], kBlock), 0) << i;
+  // A lone write to a device stays a frame.
+  ended_.clear();
+  Write(9, 9 * kBlock, kBlock, keys_[1]);
+  for (int i = 0; i < 1000 && ended_.empty(); ++i) Step();
+  EXPECT_EQ(Count(Completion::Kind::kDone), 1u);
+  EXPECT_EQ(writers_tap_->Count(ImmKind::kFrame), 2u);
   // A stalled device holds back what is behind it in the frame, and the acknowledgement; then its key goes.
   mock.Set("stall", 1);
   ended_.clear();

@@ -152,9 +152,25 @@ void OutgoingRing::CloseFrame() {
   if (tail_ == posted_ || !PieceAt(tail_ - 1).open) return;
   Piece& frame = PieceAt(tail_ - 1);
   frame.open = false;
+  if (frame.entries == 1 && Unframe(frame)) return;
   FrameHeader header = HeaderOf(frame);
   header.check = HeaderCheck(header);
   std::memcpy(PlaceOf(frame), &header, sizeof header);
+}
+
+// A lone write to host memory goes to its place by itself: it is done without an acknowledgement.
+bool OutgoingRing::Unframe(Piece& frame) {
+  FrameEntry entry;
+  std::memcpy(&entry, PlaceOf(frame) + sizeof(FrameHeader), sizeof entry);
+  if (IsStaged(entry.address)) return false;
+  frame.frame = false;
+  --sequence_;
+  frame.start += sizeof(FrameHeader) + sizeof entry;
+  frame.bytes = entry.bytes;
+  frame.remote_address = entry.address;
+  frame.remote_key = entry.key;
+  frame.imm = entry.imm;
+  return true;
 }
 
 // ---- on its way --------------------------------------------------------------------------------------

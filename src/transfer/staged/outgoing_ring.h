@@ -1,7 +1,8 @@
 // The writer's end of staged writes: a ring of pieces on their way to one peer.
 //
-// A piece is a frame of writes (wire.h), or one write from device memory that the fabric below takes to
-// its place. A frame is open, and takes more writes, until it is full or Post is called.
+// A piece is a frame of writes (wire.h), or one write that the fabric below takes to its place: from
+// device memory, or alone in its frame. A frame is open, and takes more writes, until it is full or Post
+// is called.
 //
 // Thread: the fabric's owner. Allocates nothing after Prepare.
 #pragma once
@@ -87,6 +88,7 @@ class OutgoingRing final : public Poster {
   bool Grow(Piece& frame, uint32_t span, cuda::CopyStream* stream);
   Piece* BeginFrame(uint32_t span);
   void CloseFrame();
+  bool Unframe(Piece& frame);
   FrameHeader HeaderOf(const Piece& frame) const;
   void PostClosed(TimePoint now, const Report& report);
   PostResult PostBelow(Piece& piece, uint32_t bytes, TimePoint now, Status& why);
