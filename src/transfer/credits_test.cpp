@@ -160,6 +160,11 @@ TEST(FlightRecorder, KeepsTheNewest) {
   EXPECT_EQ(all.find(fmt::format("#{} ", 2 * FlightRecorder::kKept - 1)), std::string::npos);
   EXPECT_EQ(few, "  -5.000 ms peer 7 #3070 send done, writes 3070\n"
                  "  -5.000 ms peer 7 #3071 send done, writes 3071\n");
+  for (int i = 0; i < 50; ++i) recorder.Note(FlightRecorder::What::kStray, 0, 3, 12288, now + i * 1ms);
+  recorder.Note(FlightRecorder::What::kStray, 0, 4, 16384, now + 50ms);
+  EXPECT_EQ(recorder.Dump(3, now + 50ms), "  -50.000 ms peer 7 #3071 send done, writes 3071\n"
+                                          "  -1.000 ms peer 0 #3 stray arrival, immediate 12288 (50 times)\n"
+                                          "  -0.000 ms peer 0 #4 stray arrival, immediate 16384\n");
   EXPECT_TRUE(recorder.MayDump(now));
   EXPECT_FALSE(recorder.MayDump(now + 1s));
   EXPECT_TRUE(recorder.MayDump(now + 1min));

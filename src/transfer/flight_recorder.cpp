@@ -39,9 +39,10 @@ std::string FlightRecorder::Dump(size_t most, TimePoint now) const {
   const uint64_t count = std::min<uint64_t>({next_, kKept, most});
   for (uint64_t i = next_ - count; i < next_; ++i) {
     const Entry& note = ring_[i % kKept];
-    fmt::format_to(std::back_inserter(text), "  -{:.3f} ms peer {} #{} {} {}\n",
-                   Seconds(now - note.at) * 1e3, note.peer, note.subject, NameOf(note.what),
-                   note.value);
+    fmt::format_to(std::back_inserter(text), "  -{:.3f} ms peer {} #{} {} {}", Seconds(now - note.at) * 1e3,
+                   note.peer, note.subject, NameOf(note.what), note.value);
+    if (note.times > 1) fmt::format_to(std::back_inserter(text), " ({} times)", note.times);
+    text += '\n';
   }
   return text;
 }

@@ -23,9 +23,14 @@ class FlightRecorder {
   static constexpr size_t kKept = 1024;
   static std::string_view NameOf(What what);
 
-  // `subject`: slot, send or key set index; `value` as NameOf's text says.
+  // `subject`: slot, send or key set index; `value` as NameOf's text says. The same again is no new note.
   void Note(What what, uint32_t peer, uint64_t subject, uint64_t value, TimePoint now) {
-    ring_[next_++ % kKept] = {now, subject, value, peer, what};
+    const Entry note{now, subject, value, peer, 1, what};
+    Entry& last = ring_[(next_ - 1) % kKept];
+    if (last.times && last.Same(note))
+      last.at = now, ++last.times;
+    else
+      ring_[next_++ % kKept] = note;
   }
 
   // The newest `most` notes, oldest first, a line each, with times before `now`. Allocates.
@@ -44,8 +49,11 @@ class FlightRecorder {
   struct Entry {
     TimePoint at{};
     uint64_t subject = 0, value = 0;
-    uint32_t peer = 0;
+    uint32_t peer = 0, times = 0;
     What what{};
+    bool Same(const Entry& other) const {
+      return what == other.what && peer == other.peer && subject == other.subject && value == other.value;
+    }
   };
   std::array<Entry, kKept> ring_{};
   uint64_t next_ = 0;

@@ -152,13 +152,21 @@ Deliveries::Writer* Deliveries::FindWriter(const Order& order) {
   if (!MakeRoom()) return nullptr;
   Result<uint64_t> handle = endpoint_.Insert(address);
   if (!handle) {
-    log::warn("{}", handle.status().message());
+    if (MayWarn()) log::warn("{}", handle.status().message());
     return nullptr;
   }
   auto writer = std::make_unique<Writer>();
   writer->handle = *handle;
   writer->address = address;
   return (writers_[order.header.sender] = std::move(writer)).get();
+}
+
+// Of what peers send, so that their noise does not become a storm of logs.
+bool Deliveries::MayWarn() {
+  const TimePoint now = Now();
+  if (now < next_warning_) return false;
+  next_warning_ = now + 1s;
+  return true;
 }
 
 void Deliveries::OnReceived(Operation& operation, size_t bytes) {
@@ -174,7 +182,7 @@ void Deliveries::OnReceived(Operation& operation, size_t bytes) {
     orders_.OnAnswer(answer);
   } else if (kind == Kind::kOrder) {
     delivery.writer = FindWriter(delivery.order);
-  } else {
+  } else if (MayWarn()) {
     log::warn("libfabric {}: a message of {} bytes is none of Baton's", endpoint_.choice.name, bytes);
   }
   if (delivery.writer) Start(*delivery.writer, delivery);

@@ -98,6 +98,7 @@ class Deliveries {
   };
 
   Writer* FindWriter(const Order& order);
+  bool MayWarn();
   bool MakeRoom();
   void Start(Writer& writer, Delivery& delivery);
   void Drop(uint64_t sender);
@@ -131,6 +132,7 @@ class Deliveries {
   std::vector<std::unique_ptr<Writer>> leaving_;
   uint32_t max_writers_ = 0, spare_ = 0, most_reads_ = 0, reading_ = 0;
   uint64_t sender_ = 0, uses_ = 0;
+  TimePoint next_warning_{};
 };
 
 }  // namespace baton::transfer::reads
