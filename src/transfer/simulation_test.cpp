@@ -18,8 +18,11 @@
 // A failure prints its seed: baton_transfer_test --seed N replays that one; --simulate SECONDS runs
 // fresh seeds for so long. The seeds in tests/golden/transfer_seeds.txt each found a bug once.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -939,6 +942,14 @@ std::optional<Scenario> Scenario::Parse(std::string_view text) {
   return good ? std::optional(scenario) : std::nullopt;
 }
 
+namespace {
+
+// What a failed check leaves behind: the name of the schedule, too.
+char running[160];
+void NameSchedule(int) { [[maybe_unused]] const ssize_t n = write(STDOUT_FILENO, running, std::strlen(running)); }
+
+}  // namespace
+
 std::optional<int> RunSimulationCommand(int argc, char** argv) {
   const std::string_view command = argc == 3 ? argv[1] : "";
   if (command != "--seed" && command != "--simulate") return std::nullopt;
@@ -963,6 +974,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
     return report(failed());
   }
   const int seconds = std::atoi(argv[2]);
+  std::signal(SIGABRT, NameSchedule);
   for (const TimePoint until = Now() + std::chrono::seconds(seconds); Now() < until; ++schedules) {
     Scenario scenario{FreshSeed()};
     if (schedules % 4 == 3) {
@@ -973,6 +985,7 @@ std::optional<int> RunSimulationCommand(int argc, char** argv) {
     scenario.staged = schedules % 4 == 1;
     scenario.marks = scenario.seed / 3600 % 2;
     scenario.gathered = scenario.seed / 7 % 2;
+    std::snprintf(running, sizeof running, "ABORTED: replay with --seed %s\n", scenario.ToString().c_str());
     done += RunScenario(scenario);
     if (failed()) {
       std::printf("FAILED: replay with --seed %s\n", scenario.ToString().c_str());
