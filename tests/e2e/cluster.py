@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -17,9 +18,20 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that connections leave from: one of those could be taken before it is listened on."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 32000)
+        try:
+            with socket.socket() as s:
+                s.bind(("", port))
+        except OSError:
+            continue
+        if port not in handed_out:
+            handed_out.add(port)
+            return port
+
+
+handed_out = set()
 
 
 def http(url, body=None, timeout=120, method=None, headers=None):
