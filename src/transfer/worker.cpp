@@ -103,7 +103,7 @@ void Worker::Loop() {
     if (result.progressed)
       active_at = now;
     else if (Sleep(result.outstanding, now - active_at))
-      active_at = Now();  // what woke us may take a while to complete something: no naps meanwhile
+      active_at = Now();  // what came may take a while to complete something: no naps meanwhile
   }
   core_->Shutdown(Now());
   // Nobody runs what is left.
@@ -144,7 +144,7 @@ bool Worker::Sleep(bool outstanding, Duration quiet) {
     uint64_t count;
     [[maybe_unused]] const ssize_t n = read(wake_fd_, &count, sizeof count);
   }
-  return fds[0].revents || fds[1].revents;
+  return fds[1].revents != 0;
 }
 
 }  // namespace baton::transfer

@@ -1,6 +1,6 @@
 // The engine's thread: drives an EngineCore, sleeps when there is nothing to do.
 //
-// While writes come or go it polls; after 50 us of quiet, which a wake-up ends, it yields its core to
+// While writes come or go it polls; after 50 us of quiet, which the fabric's descriptor ends, it yields its core to
 // sleep on the fabric's descriptor where there is one, else in naps that grow with the quiet. With nothing
 // outstanding it wakes every `idle_poll` (five of them where a descriptor would wake it), or at once
 // when a call needs it.
@@ -44,7 +44,7 @@ class Worker {
   struct Task;
   void Loop();
   void RunTasks();
-  bool Sleep(bool outstanding, Duration quiet);  // whether a descriptor ended it
+  bool Sleep(bool outstanding, Duration quiet);  // whether the fabric ended it
   void Signal();
 
   std::unique_ptr<EngineCore> core_;
