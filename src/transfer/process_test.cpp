@@ -70,22 +70,27 @@ class ProcessTest : public testing::TestWithParam<Way> {
     EXPECT_TRUE(remote.Connect(engine_->Describe()));
     return peer.ok() ? *peer : PeerId{};
   }
-  // Sends `runs` and waits for both ends.
-  void Transfer(RemoteEngine& remote, PeerId peer, std::span<const transfer::Run> runs) {
+  // A grant there, and a send into it here.
+  std::pair<Slot, SendId> Begin(RemoteEngine& remote, PeerId peer) {
     const Slot slot = remote.Expect(20s);
     auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
-    ASSERT_TRUE(send.ok()) << send.status().ToString();
-    auto writes = engine_->Push(*send, runs);
+    EXPECT_TRUE(send.ok()) << send.status().ToString();
+    return {slot, send.ok() ? *send : SendId{}};
+  }
+  // Sends `runs` and waits for both ends.
+  void Transfer(RemoteEngine& remote, PeerId peer, std::span<const transfer::Run> runs) {
+    const auto [slot, send] = Begin(remote, peer);
+    auto writes = engine_->Push(send, runs);
     ASSERT_TRUE(writes.ok()) << writes.status().ToString();
-    engine_->Finish(*send);
+    engine_->Finish(send);
     remote.Seal(slot, *writes);
     const Event received = remote.WaitSlot(slot);
     EXPECT_EQ(received.kind, Event::Kind::kReceiveDone) << received.status.ToString();
     EXPECT_EQ(received.writes, *writes);
-    const auto sent = log_.WaitSend(*send);
+    const auto sent = log_.WaitSend(send);
     ASSERT_TRUE(sent);
     EXPECT_EQ(sent->kind, Event::Kind::kSendDone) << sent->status.ToString();
-    EXPECT_EQ(log_.CountSend(*send), 1u);
+    EXPECT_EQ(log_.CountSend(send), 1u);
     remote.Release(slot);
   }
 
@@ -145,27 +150,25 @@ TEST_P(ProcessTest, WatermarksFollowTheLayers) {
   Register(kLayers * kLayer, 3);
   RemoteEngine remote = Partner(0, kLayers * kLayer);
   const PeerId peer = Join(remote);
-  const Slot slot = remote.Expect(20s);
-  auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
-  ASSERT_TRUE(send.ok()) << send.status().ToString();
+  const auto [slot, send] = Begin(remote, peer);
   uint32_t writes = 0;
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     std::vector<transfer::Run> runs;
     for (uint64_t at = layer * kLayer; at < (layer + 1) * kLayer; at += kPage) runs.push_back({at, at, kPage});
-    const auto pushed = engine_->Push(*send, runs);
+    const auto pushed = engine_->Push(send, runs);
     ASSERT_TRUE(pushed.ok());
     writes += *pushed;
     EXPECT_EQ(remote.Landed(slot), layer);  // without its mark no layer counts, there or not
-    ASSERT_TRUE(engine_->Mark(*send).ok());
+    ASSERT_TRUE(engine_->Mark(send).ok());
     const TimePoint limit = Now() + 10s;
     while (remote.Landed(slot) <= layer && Now() < limit) std::this_thread::sleep_for(100us);
     ASSERT_EQ(remote.Landed(slot), layer + 1);
     ASSERT_EQ(remote.Read(layer * kLayer, kLayer), memory_->Read(layer * kLayer, kLayer)) << "layer " << layer;
   }
-  engine_->Finish(*send);
+  engine_->Finish(send);
   remote.Seal(slot, writes);
   EXPECT_EQ(remote.WaitSlot(slot).kind, Event::Kind::kReceiveDone);
-  const auto sent = log_.WaitSend(*send);
+  const auto sent = log_.WaitSend(send);
   ASSERT_TRUE(sent);
   EXPECT_EQ(sent->kind, Event::Kind::kSendDone);
   EXPECT_EQ(sent->writes, writes);
@@ -180,19 +183,17 @@ TEST_P(ProcessTest, WatermarksNeverRunAhead) {
   Register(kLayers * kLayer, 4);
   RemoteEngine remote = Partner(0, kLayers * kLayer);
   const PeerId peer = Join(remote);
-  const Slot slot = remote.Expect(20s);
-  auto send = engine_->Begin(peer, slot, {0}, {0}, Now() + 20s);
-  ASSERT_TRUE(send.ok()) << send.status().ToString();
+  const auto [slot, send] = Begin(remote, peer);
   uint32_t writes = 0;
   for (uint64_t at = 0; at < kLayers * kLayer; at += kPage) {
     const transfer::Run run{at, at, kPage};
-    const auto pushed = engine_->Push(*send, {&run, 1});
+    const auto pushed = engine_->Push(send, {&run, 1});
     ASSERT_TRUE(pushed.ok());
     writes += *pushed;
     const bool last_of_layer = (at + kPage) % kLayer == 0;
-    ASSERT_TRUE(!last_of_layer || engine_->Mark(*send).ok());
+    ASSERT_TRUE(!last_of_layer || engine_->Mark(send).ok());
   }
-  engine_->Finish(*send);
+  engine_->Finish(send);
   uint32_t seen = 0;
   for (const TimePoint limit = Now() + 10s; seen < kLayers && Now() < limit;) {
     const uint32_t landed = remote.Landed(slot);
